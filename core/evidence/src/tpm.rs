@@ -1,0 +1,1 @@
+//! TPM 2.0 structures that evidence carries, parsed from hostile bytes.

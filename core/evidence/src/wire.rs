@@ -1,0 +1,1 @@
+//! The KBS wire form of evidence.

@@ -1,0 +1,1 @@
+//! Init-data: what the owner tells the guest, bound to its measurement by one digest.

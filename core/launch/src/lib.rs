@@ -1,0 +1,1 @@
+//! Launch arithmetic: from the artifacts of a guest to the measurements it will show.

@@ -1,0 +1,1 @@
+//! OCI words: references, manifests, sealed-block parameters and simple-signing payloads.

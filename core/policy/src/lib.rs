@@ -1,0 +1,1 @@
+//! Rego policies as a set of denials: allowed means that the set is empty.

@@ -1,0 +1,1 @@
+//! The guest's side of attestation: evidence, handshake, keys.

@@ -1,0 +1,1 @@
+//! One container from a mounted image: isolation, process, exit.

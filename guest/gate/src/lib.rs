@@ -1,0 +1,1 @@
+//! The gate: nothing runs that the owner's policy does not name.

@@ -1,0 +1,1 @@
+//! Images in the guest: fetched as ciphertext, verified, decrypted, mounted.

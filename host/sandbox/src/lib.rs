@@ -1,0 +1,1 @@
+//! One sandbox on the untrusted node: disks, machine, channel, ports, clean-up.

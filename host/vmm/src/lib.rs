@@ -1,0 +1,1 @@
+//! Virtual machines: from a typed MachineSpec to a process that cannot outlive its owner.

@@ -1,0 +1,1 @@
+//! A software TPM whose attestation key is certified by this installation's root.

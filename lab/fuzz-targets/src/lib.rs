@@ -1,0 +1,1 @@
+//! One function for each parser of hostile bytes, for fuzzers and for plain tests.

@@ -1,0 +1,1 @@
+//! Certificate authorities and quotes that tests make for themselves.

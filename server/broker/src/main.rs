@@ -1,0 +1,2 @@
+//! server/broker
+fn main() {}

@@ -1,0 +1,1 @@
+//! The broker: KBS protocol and admin API over HTTP.

@@ -1,0 +1,1 @@
+//! The broker's durable store, encrypted at rest under a master key.

@@ -1,0 +1,1 @@
+//! Device mapper, loop devices and kernel keys: mapping of sealed blocks.

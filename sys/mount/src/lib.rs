@@ -1,0 +1,1 @@
+//! Mounts, kernel modules and block devices of the guest.

@@ -1,0 +1,1 @@
+//! Namespaces, capabilities, seccomp, terminals and process ends.

@@ -1,0 +1,1 @@
+//! The byte channel between host and guest: vsock, virtio-serial port or unix socket.

@@ -1,0 +1,2 @@
+//! tools/cli
+fn main() {}

@@ -1,0 +1,1 @@
+//! The owner's client of a broker: admin calls and the KBS handshake.

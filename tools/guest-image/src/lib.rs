@@ -1,0 +1,1 @@
+//! Builds the guest's initramfs, the same bytes from the same inputs.

@@ -1,0 +1,1 @@
+//! Seals, signs and inspects images in layouts and registries.

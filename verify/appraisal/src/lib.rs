@@ -1,0 +1,1 @@
+//! Claims against reference values: the verdict tree that decides and explains.

@@ -1,0 +1,1 @@
+//! The judge for TPM 2.0 quotes.

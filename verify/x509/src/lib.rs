@@ -1,0 +1,1 @@
+//! Certificate paths to a root of ours, at a given time.
