@@ -1,0 +1,206 @@
+//! The admin API's forms (`/coffer/v1`), shared by the broker and its owner's tools.
+//!
+//! No form has room for a secret's value. Readers ignore members that they do not know, so members may be added.
+//! Left out: the calls that guests make, which are the KBS protocol (`core/protocol`), and the verdict tree's
+//! type, which belongs to `verify/api`; here it is JSON.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Where the admin API begins.
+pub const PREFIX: &str = "/coffer/v1";
+
+/// A stored secret, without its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceInfo {
+    /// `repository/type/tag`.
+    pub path: String,
+    /// The value's length in bytes.
+    pub bytes: u64,
+    /// 1 for the first value at this path, one more for each that replaced it.
+    pub version: u64,
+    /// When this value was stored (RFC 3339).
+    pub changed_at: String,
+}
+
+/// The stored secrets, in the order of their paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceList {
+    /// The secrets.
+    pub resources: Vec<ResourceInfo>,
+}
+
+/// Why something was refused: one failed check.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// Stable and dotted: `measurement.command-line`.
+    pub code: String,
+    /// One sentence for a person.
+    pub title: String,
+    /// What was expected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
+    /// What was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<String>,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+/// What the broker answered to one request for a resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// When (RFC 3339).
+    pub at: String,
+    /// `repository/type/tag`.
+    pub resource: String,
+    /// `released`, `refused` or `absent`.
+    pub outcome: String,
+    /// Why it was refused, first cause first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<Cause>,
+}
+
+/// One attestation, in a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptSummary {
+    /// Its name: 32 hexadecimal digits.
+    pub id: String,
+    /// When (RFC 3339).
+    pub at: String,
+    /// The TEE's name.
+    pub tee: String,
+    /// Whether the evidence was genuine, fresh and bound to the key. Only then is there a token.
+    pub genuine: bool,
+    /// Whether hardware protects the guest from its host.
+    pub hardware: bool,
+    /// `affirming`, `warning`, `contraindicated` or `none`.
+    pub status: String,
+    /// The first cause's code, of the verdict or of the last refused request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+}
+
+/// One attestation with its reasons.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The line.
+    #[serde(flatten)]
+    pub summary: AttemptSummary,
+    /// The verdict tree: `{tee, hardware, status, checks, claims}`.
+    pub verdict: Value,
+    /// The failed checks that no deeper check explains.
+    #[serde(default)]
+    pub causes: Vec<Cause>,
+    /// What was asked for with this attestation's token, oldest first; the last 64.
+    #[serde(default)]
+    pub decisions: Vec<Decision>,
+}
+
+/// The last attestations, newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptList {
+    /// The attestations.
+    pub attempts: Vec<AttemptSummary>,
+}
+
+/// The stored reference values, in the order of their names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReferenceList {
+    /// Reference values in their own JSON form (`core/launch`).
+    pub reference_values: Vec<Value>,
+}
+
+/// A policy's text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyBody {
+    /// Rego.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rego: Option<String>,
+    /// A built-in policy's name instead of a text: `default` or `insecure-lab`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+}
+
+/// The names of the policies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyList {
+    /// The policies in force; `resource` decides who gets resources.
+    pub policies: Vec<String>,
+    /// The built-in policies that can be put in force.
+    pub presets: Vec<String>,
+}
+
+/// A root that certifies attestation keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustAnchor {
+    /// The root certificate, PEM.
+    pub certificate: String,
+    /// Whether what it certifies is hardware. A software TPM's root must say false.
+    pub hardware: bool,
+}
+
+/// A trust anchor with its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedTrustAnchor {
+    /// Its name.
+    pub name: String,
+    /// The root.
+    #[serde(flatten)]
+    pub anchor: TrustAnchor,
+}
+
+/// The roots, in the order of their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustAnchorList {
+    /// The roots.
+    pub trust_anchors: Vec<NamedTrustAnchor>,
+}
+
+/// What the broker is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Info {
+    /// The program's version.
+    pub version: String,
+    /// The KBS protocol versions that it speaks, as in `0.1.0 to 0.4.0`.
+    pub kbs_protocol: String,
+    /// The TEEs that it can judge.
+    pub tees: Vec<String>,
+    /// How many resources it holds.
+    pub resources: u64,
+    /// How many reference values it holds.
+    pub reference_values: u64,
+    /// How many trust anchors it holds.
+    pub trust_anchors: u64,
+    /// The built-in policy in force for resources, or `own`.
+    pub resource_policy: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_members_are_ignored_so_that_members_can_be_added() {
+        let line = r#"{"path":"a/b/c","bytes":3,"version":1,"changed_at":"2026-01-01T00:00:00Z","later":true}"#;
+        assert_eq!(serde_json::from_str::<ResourceInfo>(line).map(|info| info.version).ok(), Some(1));
+    }
+
+    #[test]
+    fn an_attempt_is_its_line_and_its_reasons_in_one_object() {
+        let summary = AttemptSummary {
+            id: "0".repeat(32),
+            at: String::new(),
+            tee: "tpm".into(),
+            genuine: true,
+            hardware: false,
+            status: "affirming".into(),
+            code: None,
+        };
+        let attempt = Attempt { summary, verdict: Value::Null, causes: Vec::new(), decisions: Vec::new() };
+        let json = serde_json::to_value(&attempt).unwrap_or_default();
+        assert_eq!(json.get("tee"), Some(&Value::from("tpm")));
+        assert!(json.get("summary").is_none());
+    }
+}

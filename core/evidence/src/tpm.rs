@@ -1,1 +1,0 @@
-//! TPM 2.0 structures that evidence carries, parsed from hostile bytes.

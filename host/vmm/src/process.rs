@@ -1,0 +1,241 @@
+//! The machine's process: started with descriptors, watched, ended.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use command_fds::{CommandFdExt, FdMapping};
+
+use crate::qemu;
+use crate::qmp::{Qmp, QmpError, Status};
+use crate::spec::{Channel, MachineSpec};
+
+/// How long QEMU may take to answer on its monitor.
+const MONITOR_PATIENCE: Duration = Duration::from_secs(20);
+/// How much of QEMU's own errors is kept for people.
+const ERRORS_KEPT: u64 = 4096;
+
+/// A maker of machines.
+pub trait Vmm: Send + Sync {
+    /// Starts a machine.
+    fn start(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>, MachineError>;
+}
+
+/// A machine. When it is dropped, it is killed and reaped.
+pub trait Machine: Send {
+    /// The process that runs it.
+    fn process_id(&self) -> u32;
+    /// The host's end of a virtio-serial channel, once.
+    fn take_channel(&mut self) -> Option<UnixStream>;
+    /// How it is.
+    fn status(&mut self) -> Result<Status, MachineError>;
+    /// Presses the power button; the guest may ignore it.
+    fn power_down(&mut self) -> Result<(), MachineError>;
+    /// Its end, if it has ended.
+    fn try_wait(&mut self) -> Result<Option<ExitStatus>, MachineError>;
+    /// Waits for its end, at most so long.
+    fn wait(&mut self, patience: Duration) -> Result<Option<ExitStatus>, MachineError>;
+    /// Ends it at once and reaps it.
+    fn kill(&mut self);
+    /// The last lines that the machine's process (not the guest) wrote as errors.
+    fn errors(&mut self) -> String;
+}
+
+/// Why there is no machine.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// The program is not there.
+    #[error("{program} is not installed. Install QEMU (Debian: apt-get install qemu-system-x86)")]
+    NotInstalled {
+        /// The program.
+        program: PathBuf,
+    },
+    /// A file of the machine cannot be opened.
+    #[error("cannot open the machine's {what} {path}: {source}")]
+    File {
+        /// What the file is.
+        what: &'static str,
+        /// Where it should be.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The process could not be started or watched.
+    #[error("cannot run the machine: {0}")]
+    Process(#[from] io::Error),
+    /// It ended while it was starting.
+    #[error("the machine's process ended at its start ({status}): {errors}")]
+    Ended {
+        /// How.
+        status: String,
+        /// Its last errors.
+        errors: String,
+    },
+    /// The monitor failed.
+    #[error(transparent)]
+    Monitor(#[from] QmpError),
+}
+
+/// QEMU.
+#[derive(Clone, Debug)]
+pub struct Qemu {
+    program: PathBuf,
+}
+
+impl Default for Qemu {
+    fn default() -> Self {
+        Self { program: PathBuf::from("qemu-system-x86_64") }
+    }
+}
+
+impl Qemu {
+    /// QEMU at a place of its own.
+    pub fn at(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into() }
+    }
+
+    /// The program.
+    pub fn program(&self) -> &std::path::Path {
+        &self.program
+    }
+
+    /// Starts a machine and waits until its monitor answers.
+    pub fn start(&self, spec: &MachineSpec) -> Result<Running, MachineError> {
+        let (monitor, machine_monitor) = UnixStream::pair()?;
+        let mut mappings = vec![mapping(machine_monitor.into(), qemu::QMP_DESCRIPTOR)];
+        let mut channel = None;
+        if spec.channel == Some(Channel::VirtioSerial) {
+            let (host, machine) = UnixStream::pair()?;
+            mappings.push(mapping(machine.into(), qemu::CHANNEL_DESCRIPTOR));
+            channel = Some(host);
+        }
+        for (number, file) in (qemu::first_file(spec)..).zip(spec.files()) {
+            let open = OpenOptions::new().read(true).write(file.writable).open(file.path);
+            let open = open.map_err(|source| MachineError::File {
+                what: file.what,
+                path: file.path.to_owned(),
+                source,
+            })?;
+            mappings.push(mapping(open.into(), number));
+        }
+        let mut errors = tempfile::tempfile()?;
+        let mut command = Command::new(&self.program);
+        command
+            .args(qemu::command_line(spec))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(errors.try_clone()?)
+            .fd_mappings(mappings)
+            .map_err(|_| io::Error::other("two files of the machine have one descriptor number"))?;
+        let child = command.spawn().map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => MachineError::NotInstalled { program: self.program.clone() },
+            _ => source.into(),
+        })?;
+        // The command holds the machine's ends of the sockets; without them QEMU's end is seen as end of file.
+        drop(command);
+        let mut child = Some(child);
+        match Qmp::connect(monitor, MONITOR_PATIENCE) {
+            Ok(monitor) => {
+                let child = child.take().ok_or_else(|| io::Error::other("no child"))?;
+                Ok(Running { child, monitor, channel, errors, ended: None })
+            }
+            Err(error) => {
+                let Some(mut child) = child.take() else { return Err(error.into()) };
+                let _ = child.kill();
+                let status = child.wait()?;
+                Err(MachineError::Ended { status: status.to_string(), errors: tail(&mut errors) })
+            }
+        }
+    }
+}
+
+impl Vmm for Qemu {
+    fn start(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>, MachineError> {
+        Ok(Box::new(Self::start(self, spec)?))
+    }
+}
+
+/// A running QEMU.
+pub struct Running {
+    child: Child,
+    monitor: Qmp,
+    channel: Option<UnixStream>,
+    errors: File,
+    ended: Option<ExitStatus>,
+}
+
+impl Machine for Running {
+    fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn take_channel(&mut self) -> Option<UnixStream> {
+        self.channel.take()
+    }
+
+    fn status(&mut self) -> Result<Status, MachineError> {
+        Ok(self.monitor.status()?)
+    }
+
+    fn power_down(&mut self) -> Result<(), MachineError> {
+        Ok(self.monitor.power_down()?)
+    }
+
+    fn try_wait(&mut self) -> Result<Option<ExitStatus>, MachineError> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait()?;
+        }
+        Ok(self.ended)
+    }
+
+    fn wait(&mut self, patience: Duration) -> Result<Option<ExitStatus>, MachineError> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.try_wait()? {
+                return Ok(Some(status));
+            }
+            if start.elapsed() >= patience {
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn kill(&mut self) {
+        if self.ended.is_none() {
+            // Errors mean that it has ended already; either way it is reaped next.
+            let _ = self.child.kill();
+            self.ended = self.child.wait().ok();
+        }
+    }
+
+    fn errors(&mut self) -> String {
+        tail(&mut self.errors)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn mapping(parent_fd: OwnedFd, child_fd: i32) -> FdMapping {
+    FdMapping { parent_fd, child_fd }
+}
+
+fn tail(errors: &mut File) -> String {
+    let mut text = Vec::new();
+    let read = errors.seek(SeekFrom::End(0)).and_then(|end| {
+        errors.seek(SeekFrom::Start(end.saturating_sub(ERRORS_KEPT)))?;
+        errors.take(ERRORS_KEPT).read_to_end(&mut text)
+    });
+    match read {
+        Ok(_) => String::from_utf8_lossy(&text).trim().to_owned(),
+        Err(error) => format!("(its errors cannot be read: {error})"),
+    }
+}

@@ -1,0 +1,129 @@
+//! Where this user's things are: the guest, the local broker, and how to reach a broker.
+//!
+//! `COFFER_HOME` (default `$XDG_DATA_HOME/coffer`, then `~/.local/share/coffer`) holds `guest/`, `broker/`,
+//! `vtpm-ca/`, `cache/` and `client.toml`. Nothing here is read from the current folder.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use coffer_tools_client::AdminClient;
+use serde::{Deserialize, Serialize};
+
+/// The folder of this user's things.
+#[derive(Clone, Debug)]
+pub(crate) struct Home(PathBuf);
+
+/// `client.toml`: the broker that commands talk to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Client {
+    /// `https://host:port`.
+    pub(crate) url: Option<String>,
+    /// The certificate authority that the broker's certificate must come from (PEM file).
+    pub(crate) ca: Option<PathBuf>,
+    /// The private key of an admin (PEM file, mode 0600).
+    pub(crate) admin_key: Option<PathBuf>,
+}
+
+/// What the command line or the environment says of the broker; it goes before `client.toml`.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(crate) struct BrokerArgs {
+    /// The broker's address, as in https://127.0.0.1:8443. Default: client.toml, then the local broker.
+    #[arg(long, env = "COFFER_BROKER", global = true, value_name = "URL", help_heading = "Broker")]
+    broker: Option<String>,
+    /// The broker's certificate authority, pinned (PEM file).
+    #[arg(long, env = "COFFER_BROKER_CA", global = true, value_name = "FILE", help_heading = "Broker")]
+    broker_ca: Option<PathBuf>,
+    /// An admin's private key (PEM file).
+    #[arg(long, env = "COFFER_ADMIN_KEY", global = true, value_name = "FILE", help_heading = "Broker")]
+    admin_key: Option<PathBuf>,
+}
+
+/// How to reach a broker, complete.
+#[derive(Clone, Debug)]
+pub(crate) struct BrokerAccess {
+    /// `https://host:port`.
+    pub(crate) url: String,
+    /// The pinned authority's certificate, PEM.
+    pub(crate) ca_pem: String,
+    admin_key: PathBuf,
+}
+
+impl BrokerAccess {
+    /// A client with the admin's key.
+    pub(crate) fn admin(&self) -> Result<AdminClient> {
+        let key = std::fs::read_to_string(&self.admin_key)
+            .with_context(|| format!("the admin's key {} cannot be read", self.admin_key.display()))?;
+        Ok(AdminClient::new(&self.url, &self.ca_pem, &key)?)
+    }
+}
+
+impl Home {
+    /// From `--home`, `COFFER_HOME` or the usual place.
+    pub(crate) fn find(given: Option<&Path>) -> Result<Self> {
+        if let Some(path) = given {
+            return Ok(Self(std::path::absolute(path)?));
+        }
+        let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+        let data = data.or_else(home).ok_or_else(|| anyhow!("HOME is not set; set COFFER_HOME to a folder"))?;
+        Ok(Self(data.join("coffer")))
+    }
+
+    /// The built guest.
+    pub(crate) fn guest(&self) -> PathBuf {
+        self.0.join("guest")
+    }
+
+    /// The local broker's data.
+    pub(crate) fn broker(&self) -> PathBuf {
+        self.0.join("broker")
+    }
+
+    /// The root that certifies this installation's software TPMs.
+    pub(crate) fn vtpm_ca(&self) -> PathBuf {
+        self.0.join("vtpm-ca")
+    }
+
+    /// What can be fetched or made again.
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.0.join("cache")
+    }
+
+    /// Consoles of guests that failed.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.0.join("logs")
+    }
+
+    fn client(&self) -> Result<Client> {
+        let path = self.0.join("client.toml");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => toml::from_str(&text).with_context(|| format!("{} is not as expected", path.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Client::default()),
+            Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
+        }
+    }
+
+    /// The broker to talk to.
+    pub(crate) fn broker_access(&self, args: &BrokerArgs) -> Result<BrokerAccess> {
+        let client = self.client()?;
+        let local = self.broker();
+        let url = args.broker.clone().or(client.url).or_else(|| self.local_url());
+        let Some(url) = url else {
+            bail!(
+                "no broker is known; start one here with `coffer broker`, or name one with --broker, --broker-ca \
+                 and --admin-key"
+            );
+        };
+        let ca = args.broker_ca.clone().or(client.ca).unwrap_or_else(|| local.join("tls/ca.pem"));
+        let admin_key = args.admin_key.clone().or(client.admin_key).unwrap_or_else(|| local.join("admin.key"));
+        let ca_pem = std::fs::read_to_string(&ca)
+            .with_context(|| format!("the broker's certificate authority {} cannot be read", ca.display()))?;
+        Ok(BrokerAccess { url: url.trim_end_matches('/').to_string(), ca_pem, admin_key })
+    }
+
+    /// The address that the local broker wrote when it began to listen.
+    fn local_url(&self) -> Option<String> {
+        std::fs::read_to_string(self.broker().join("url")).ok().map(|url| url.trim().to_string())
+    }
+}

@@ -1,0 +1,25 @@
+//! `cargo xtask bench`: what `SPECIFICATION.md` promises, measured as ratios in one run.
+
+use anyhow::Result;
+
+use crate::{run, setup};
+
+/// What is measured.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Leave out what needs a virtual machine.
+    #[arg(long)]
+    fast: bool,
+}
+
+/// Builds with optimisation and measures.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let mut bench = run::cargo();
+    bench.args(["run", "--quiet", "--release", "--package=coffer-lab-bench", "--"]);
+    if !options.fast {
+        setup::packages(false, false)?;
+        let built = setup::build(true)?;
+        bench.arg("--coffer").arg(built.coffer).arg("--guest").arg(built.guest);
+    }
+    run::checked(&mut bench)
+}

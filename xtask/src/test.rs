@@ -1,0 +1,83 @@
+//! `cargo xtask test`: everything that `cargo test` runs, on a machine that this sets up first.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{run, setup};
+
+/// What is run.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Leave out the virtual machines.
+    #[arg(long)]
+    pub(crate) fast: bool,
+    /// Answer yes to the question before packages are installed.
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+/// Sets up, builds and tests.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    setup::packages(true, options.yes)?;
+    let mut cargo = run::cargo();
+    cargo.args(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]);
+    if options.fast {
+        cargo.args(["--exclude", "coffer-lab-e2e"]);
+    } else {
+        let built = setup::build(false)?;
+        cargo.env("COFFER_E2E_COFFER", &built.coffer);
+        cargo.env("COFFER_E2E_AGENT", &built.agent);
+        cargo.env("COFFER_E2E_GUEST", &built.guest);
+    }
+    setup::step("running the tests");
+    let mut child = cargo.stdout(Stdio::piped()).spawn().context("cargo test cannot be started")?;
+    let mut sum = Sum::default();
+    for line in BufReader::new(child.stdout.take().context("cargo test has no output")?).lines() {
+        let line = line?;
+        println!("{line}");
+        sum.add(&line);
+    }
+    let status = child.wait()?;
+    println!("\n{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped);
+    if !status.success() || sum.failed > 0 {
+        bail!("tests failed");
+    }
+    Ok(())
+}
+
+/// What the test runner's closing lines add up to.
+#[derive(Default, Debug, PartialEq)]
+struct Sum {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+impl Sum {
+    fn add(&mut self, line: &str) {
+        let Some(counts) = line.strip_prefix("test result:") else { return };
+        let count = |word: &str| {
+            let part = counts.split([';', '.']).find(|part| part.trim().ends_with(word));
+            part.and_then(|part| part.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0)
+        };
+        self.passed += count("passed");
+        self.failed += count("failed");
+        self.skipped += count("ignored");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_are_added_up() {
+        let mut sum = Sum::default();
+        sum.add("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s");
+        sum.add("test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out");
+        sum.add("running 3 tests");
+        assert_eq!(sum, Sum { passed: 14, failed: 3, skipped: 1 });
+    }
+}
