@@ -1,1 +1,180 @@
 //! Rego policies as a set of denials: allowed means that the set is empty.
+//!
+//! A policy is `package policy` with `deny` (ours: the rules that decide are the rules that explain), or `allow`
+//! (upstream's), or both. Every doubt is an error, so that nothing is allowed by accident.
+//! Left out: where policies are kept and what their input is, which is for who asks.
+
+mod decision;
+
+use std::io;
+use std::num::NonZeroU32;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use regorus::utils::limits::ExecutionTimerConfig;
+use regorus::{Engine, Value as Rego};
+use serde_json::Value;
+
+pub use decision::{Decision, Denial};
+
+/// The longest policy text.
+pub const MAX_POLICY: usize = 256 << 10;
+/// The longest input, and the longest data, as JSON text.
+pub const MAX_INPUT: usize = 1 << 20;
+
+const FILE: &str = "policy.rego";
+const PACKAGE: &str = "data.policy";
+const TIME_LIMIT: Duration = Duration::from_secs(1);
+const TIME_CHECK_INTERVAL: NonZeroU32 = match NonZeroU32::new(512) {
+    Some(interval) => interval,
+    None => NonZeroU32::MIN,
+};
+
+/// Why there is no policy, or no decision.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// Too long to be a policy.
+    #[error("the policy has {found} bytes; at most {MAX_POLICY} are read")]
+    TooLong {
+        /// The length found.
+        found: usize,
+    },
+    /// Neither Rego v1 nor v0.
+    #[error("the policy is not Rego: {v1} (as older Rego v0: {v0})")]
+    Syntax {
+        /// What the v1 parser says.
+        v1: String,
+        /// What the v0 parser says.
+        v0: String,
+    },
+    /// Another package.
+    #[error("the policy must be `package policy`, found {found}")]
+    Package {
+        /// The package found.
+        found: String,
+    },
+    /// It decides nothing.
+    #[error("the policy has neither a `deny` nor an `allow` rule, so it decides nothing; write one of them")]
+    NoRule,
+    /// Input or data over the limit.
+    #[error("the policy's {what} is longer than {MAX_INPUT} bytes")]
+    InputTooLong {
+        /// `input` or `data`.
+        what: &'static str,
+    },
+    /// It could not be evaluated, which allows nothing.
+    #[error("the policy could not be evaluated, so nothing is allowed: {0}")]
+    Evaluation(String),
+    /// A rule has a value that means nothing.
+    #[error("the rule `{rule}` must be {expected}, found {found}")]
+    Type {
+        /// Which rule.
+        rule: &'static str,
+        /// What it must be.
+        expected: &'static str,
+        /// The type found.
+        found: &'static str,
+    },
+}
+
+/// A policy that was read and is ready to decide.
+pub struct Policy {
+    // Each decision works on a clone: an engine keeps what it evaluated.
+    prepared: Mutex<Engine>,
+    has_deny: bool,
+    has_allow: bool,
+}
+
+impl Policy {
+    /// Reads a policy, as Rego v1 or else as v0.
+    pub fn compile(rego: &str) -> Result<Self, PolicyError> {
+        if rego.len() > MAX_POLICY {
+            return Err(PolicyError::TooLong { found: rego.len() });
+        }
+        let engine = match parse(rego, false) {
+            Ok(engine) => engine,
+            Err(v1) => parse(rego, true).map_err(|v0| PolicyError::Syntax { v1, v0 })?,
+        };
+        let packages = engine.get_packages().map_err(evaluation)?;
+        if packages != [PACKAGE] {
+            let found = packages.first().map_or("none", |name| name.trim_start_matches("data.")).to_string();
+            return Err(PolicyError::Package { found });
+        }
+        let declares = |rule| engine.has_declared_rule_rooted_at(FILE, rule).map_err(evaluation);
+        let (has_deny, has_allow) = (declares("deny")?, declares("allow")?);
+        if !has_deny && !has_allow {
+            return Err(PolicyError::NoRule);
+        }
+        let policy = Self { prepared: Mutex::new(engine), has_deny, has_allow };
+        policy.rehearse()?;
+        Ok(policy)
+    }
+
+    /// Decides on `input`, with `data` beside the policy.
+    pub fn decide(&self, input: &Value, data: &Value) -> Result<Decision, PolicyError> {
+        check_length("input", input)?;
+        check_length("data", data)?;
+        let mut engine = self.clone_prepared();
+        engine.add_data(Rego::from(data.clone())).map_err(evaluation)?;
+        engine.set_input(Rego::from(input.clone()));
+        let mut denials = Vec::new();
+        if self.has_deny {
+            denials = decision::denials(&engine.eval_rule(format!("{PACKAGE}.deny")).map_err(evaluation)?)?;
+        }
+        if self.has_allow {
+            let allow = engine.eval_rule(format!("{PACKAGE}.allow")).map_err(evaluation)?;
+            if !decision::allows(&allow, self.has_deny)? && denials.is_empty() {
+                denials.push(Denial::not_allowed());
+            }
+        }
+        Ok(Decision { denials })
+    }
+
+    /// Errors that need no input (a rule that calls a function that does not exist) are told at once.
+    /// A decision is not wanted here, and a builtin may rightly fail on an input that is empty.
+    fn rehearse(&self) -> Result<(), PolicyError> {
+        let mut engine = self.clone_prepared();
+        engine.set_strict_builtin_errors(false);
+        engine.set_input(Rego::new_object());
+        let rule = if self.has_deny { "deny" } else { "allow" };
+        engine.eval_rule(format!("{PACKAGE}.{rule}")).map(|_| ()).map_err(evaluation)
+    }
+
+    fn clone_prepared(&self) -> Engine {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn parse(rego: &str, v0: bool) -> Result<Engine, String> {
+    let mut engine = Engine::new();
+    engine.set_rego_v0(v0);
+    // A deny rule whose builtin fails must not be silently absent.
+    engine.set_strict_builtin_errors(true);
+    engine.set_execution_timer_config(ExecutionTimerConfig {
+        limit: TIME_LIMIT,
+        check_interval: TIME_CHECK_INTERVAL,
+    });
+    engine.add_policy(FILE.to_string(), rego.to_string()).map_err(|error| error.to_string())?;
+    Ok(engine)
+}
+
+fn evaluation(error: impl std::fmt::Display) -> PolicyError {
+    PolicyError::Evaluation(error.to_string())
+}
+
+fn check_length(what: &'static str, value: &Value) -> Result<(), PolicyError> {
+    struct Counter(usize);
+    impl io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.saturating_add(bytes.len());
+            if self.0 > MAX_INPUT { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes.len()) }
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    serde_json::to_writer(Counter(0), value).map_err(|_| PolicyError::InputTooLong { what })
+}
+
+#[cfg(test)]
+mod tests;

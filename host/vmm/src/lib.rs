@@ -6,11 +6,13 @@
 
 pub mod accelerator;
 pub mod doctor;
+mod lasting;
 mod process;
 pub mod qemu;
 mod qmp;
 mod spec;
 
+pub use lasting::{lasting, on_lasting_thread};
 pub use process::{Machine, MachineError, Qemu, Running, Vmm};
 pub use qmp::{Qmp, QmpError, Status};
 pub use spec::{

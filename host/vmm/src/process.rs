@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -104,6 +105,8 @@ impl Qemu {
     }
 
     /// Starts a machine and waits until its monitor answers.
+    ///
+    /// The machine ends with the calling *thread*: call this through [`crate::lasting`] unless that is wanted.
     pub fn start(&self, spec: &MachineSpec) -> Result<Running, MachineError> {
         let (monitor, machine_monitor) = UnixStream::pair()?;
         let mut mappings = vec![mapping(machine_monitor.into(), qemu::QMP_DESCRIPTOR)];
@@ -131,20 +134,18 @@ impl Qemu {
             .stderr(errors.try_clone()?)
             .fd_mappings(mappings)
             .map_err(|_| io::Error::other("two files of the machine have one descriptor number"))?;
-        let child = command.spawn().map_err(|source| match source.kind() {
+        // A group of its own: a terminal's Ctrl-C is for the owner to handle, not for the machine.
+        command.process_group(0);
+        let mut child = coffer_sys_process::spawn_guarded(&mut command).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => MachineError::NotInstalled { program: self.program.clone() },
             _ => source.into(),
         })?;
         // The command holds the machine's ends of the sockets; without them QEMU's end is seen as end of file.
         drop(command);
-        let mut child = Some(child);
         match Qmp::connect(monitor, MONITOR_PATIENCE) {
-            Ok(monitor) => {
-                let child = child.take().ok_or_else(|| io::Error::other("no child"))?;
-                Ok(Running { child, monitor, channel, errors, ended: None })
-            }
-            Err(error) => {
-                let Some(mut child) = child.take() else { return Err(error.into()) };
+            Ok(monitor) => Ok(Running { child, monitor, channel, errors, ended: None }),
+            Err(_) => {
+                // Killing it changes nothing where it has ended already; its status and its errors say why.
                 let _ = child.kill();
                 let status = child.wait()?;
                 Err(MachineError::Ended { status: status.to_string(), errors: tail(&mut errors) })

@@ -1,1 +1,18 @@
 //! Mounts, kernel modules and block devices of the guest.
+//!
+//! Typed wrappers whose errors say what could not be mounted, where, and why. What holds: no function follows a
+//! name that the caller did not give. Left out: device mapping (`sys/dm`) and which mounts a container gets.
+
+#![allow(unsafe_code, reason = "loading a kernel module has no safe form")]
+
+mod device;
+mod early;
+mod error;
+mod module;
+mod mounts;
+
+pub use device::block_device_by_serial;
+pub use early::{leave_initramfs, mount_early};
+pub use error::MountError;
+pub use module::{load_module, load_modules_listed_in};
+pub use mounts::{Flags, bind, make_private, mount, remount, unmount, unmount_lazily};

@@ -1,2 +1,138 @@
-//! tools/cli
-fn main() {}
+//! The `coffer` command: seal, sign, predict, run, explain.
+//!
+//! Results go to standard output, everything else to standard error. Exit codes: 0 done; 1 failed; 2 wrong usage;
+//! `coffer run` ends with the workload's own code, 120 when guest or broker refused, 125 when the sandbox failed.
+
+mod broker;
+mod doctor;
+mod explain;
+mod guest;
+mod home;
+mod image;
+mod init_data;
+mod measure;
+mod output;
+mod policy;
+mod reference;
+mod run;
+mod secret;
+mod terminal;
+mod trust;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::home::{BrokerArgs, Home};
+use crate::output::{Format, Output};
+
+const AFTER_HELP: &str = "\
+Begin with `coffer doctor`, then `coffer guest build` and `coffer broker`.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage. `coffer run` ends with the workload's own code, with 120 when the guest
+or the broker refused, and with 125 when the sandbox failed.";
+
+/// Run container images in attested sandboxes that get their keys only after proving what they are.
+#[derive(Parser)]
+#[command(name = "coffer", version, about, after_help = AFTER_HELP, max_term_width = 100)]
+struct Cli {
+    /// How results are written.
+    #[arg(long, global = true, value_enum, default_value_t, env = "COFFER_OUTPUT")]
+    output: Format,
+    /// The folder of your guests, local broker and settings [default: ~/.local/share/coffer].
+    #[arg(long, global = true, env = "COFFER_HOME", value_name = "DIR")]
+    home: Option<PathBuf>,
+    #[command(flatten)]
+    broker: BrokerArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Seal, sign, verify and inspect images.
+    #[command(subcommand)]
+    Image(image::Command),
+    /// Put, list and remove secrets in the broker.
+    #[command(subcommand)]
+    Secret(secret::Command),
+    /// Build the guest's kernel and initial ramdisk.
+    #[command(subcommand)]
+    Guest(guest::Command),
+    /// Write the init-data for an image: broker, signers, arguments, environment.
+    InitData(init_data::Options),
+    /// Predict what a guest will measure, before it boots.
+    Measure(measure::Options),
+    /// Add, list and remove reference values in the broker.
+    #[command(subcommand)]
+    Ref(reference::Command),
+    /// Set and show the broker's resource policy.
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Add and list the roots of attestation keys that the broker trusts.
+    #[command(subcommand)]
+    Trust(trust::Command),
+    /// Run an image in a sandbox.
+    Run(run::Options),
+    /// Say why an attestation was accepted or refused: every check, expected and found.
+    Explain(explain::Options),
+    /// Run a broker here. Makes its keys at first start.
+    Broker(broker::Options),
+    /// Say what this machine can and cannot do, and how to mend it.
+    Doctor(doctor::Options),
+    /// Write a completion script for a shell.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What every command gets.
+struct Context {
+    home: Home,
+    broker: BrokerArgs,
+    output: Output,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // The only provider that is linked; a second call in one process is harmless.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("coffer: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode> {
+    let context =
+        Context { home: Home::find(cli.home.as_deref())?, broker: cli.broker, output: Output::new(cli.output) };
+    match cli.command {
+        Command::Image(command) => image::run(&context, command)?,
+        Command::Secret(command) => secret::run(&context, command)?,
+        Command::Guest(command) => guest::run(&context, command)?,
+        Command::InitData(options) => init_data::run(&context, &options)?,
+        Command::Measure(options) => measure::run(&context, &options)?,
+        Command::Ref(command) => reference::run(&context, command)?,
+        Command::Policy(command) => policy::run(&context, command)?,
+        Command::Trust(command) => trust::run(&context, command)?,
+        Command::Run(options) => return run::run(&context, options),
+        Command::Explain(options) => explain::run(&context, &options)?,
+        Command::Broker(options) => broker::run(&context, &options)?,
+        Command::Doctor(options) => return doctor::run(&context, &options),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "coffer", &mut std::io::stdout());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A runtime for commands that talk to a broker, a registry or a guest.
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}

@@ -1,0 +1,130 @@
+//! Claims about policies: both dialects, both rules, and that every doubt refuses.
+#![allow(clippy::unwrap_used)]
+
+use serde_json::json;
+
+use super::*;
+
+/// Decides; gives the codes of the denials.
+fn codes(rego: &str, input: Value, data: Value) -> Vec<String> {
+    let decision = Policy::compile(rego).unwrap().decide(&input, &data).unwrap();
+    decision.denials.into_iter().map(|denial| denial.code).collect()
+}
+
+#[test]
+fn an_empty_set_of_denials_allows_and_each_denial_explains() {
+    let rego = r#"package policy
+        deny contains {"code": "a.b", "message": "No.", "remedy": "Do."} if not input.good
+        deny contains "plain words" if input.bad"#;
+    assert!(codes(rego, json!({"good": true}), json!({})).is_empty());
+    assert_eq!(codes(rego, json!({}), json!({})), ["a.b"]);
+    assert_eq!(codes(rego, json!({"good": true, "bad": true}), json!({})), ["policy.denied"]);
+    assert_eq!(codes(rego, json!({"bad": true}), json!({})), ["a.b", "policy.denied"]);
+}
+
+#[test]
+fn upstream_policies_are_read_in_both_dialects() {
+    let old = "package policy\ndefault allow = false\nallow { input.ok == true }";
+    let new = "package policy\nimport rego.v1\ndefault allow := false\nallow if input.ok == true";
+    for rego in [old, new] {
+        assert!(codes(rego, json!({"ok": true}), json!({})).is_empty());
+        assert_eq!(codes(rego, json!({"ok": false}), json!({})), ["policy.not-allowed"]);
+        assert_eq!(codes(rego, json!({}), json!({})), ["policy.not-allowed"]);
+    }
+}
+
+#[test]
+fn old_style_partial_sets_are_denials() {
+    let rego = "package policy\ndeny[msg] { input.x > 1\n msg := \"too large\" }";
+    assert!(codes(rego, json!({"x": 1}), json!({})).is_empty());
+    assert_eq!(codes(rego, json!({"x": 2}), json!({})), ["policy.denied"]);
+}
+
+#[test]
+fn the_resource_path_and_the_plugin_are_data() {
+    let rego = r#"package policy
+        import rego.v1
+        default allow := false
+        path := split(data["resource-path"], "/")
+        allow if { data.plugin == "resource"; path[0] == "alice" }"#;
+    let data = |path: &str| json!({"plugin": "resource", "resource-path": path});
+    assert!(codes(rego, json!({}), data("alice/key/1")).is_empty());
+    assert_eq!(codes(rego, json!({}), data("bob/key/1")), ["policy.not-allowed"]);
+}
+
+#[test]
+fn an_allow_alone_that_is_undefined_refuses() {
+    let rego = "package policy\nallow if input.ok";
+    assert_eq!(codes(rego, json!({}), json!({})), ["policy.not-allowed"]);
+}
+
+#[test]
+fn an_allow_that_is_false_refuses_even_without_a_denial() {
+    let rego = "package policy\ndefault allow := false\nallow if input.ok\ndeny contains \"x\" if input.bad";
+    assert_eq!(codes(rego, json!({}), json!({})), ["policy.not-allowed"]);
+    assert_eq!(codes(rego, json!({"ok": true, "bad": true}), json!({})), ["policy.denied"]);
+    assert!(codes(rego, json!({"ok": true}), json!({})).is_empty());
+}
+
+#[test]
+fn what_is_not_a_policy_is_refused_with_the_reason() {
+    let cases = [
+        ("package policy\nx := 1", "neither a `deny` nor an `allow`"),
+        ("package other\ndefault allow := true", "found other"),
+        ("package policy\nallow if {", "is not Rego"),
+        ("", "is not Rego"),
+        ("package policy\nallow if no_such_function(input.x)", "could not be evaluated"),
+    ];
+    for (rego, reason) in cases {
+        let error = Policy::compile(rego).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains(reason), "{rego:?}: {error}");
+    }
+    assert!(matches!(Policy::compile(&" ".repeat(MAX_POLICY + 1)), Err(PolicyError::TooLong { .. })));
+}
+
+#[test]
+fn a_rule_of_another_type_decides_nothing() {
+    for rego in ["package policy\nallow := 1", "package policy\nallow := \"yes\"", "package policy\ndeny contains 7"] {
+        let error = Policy::compile(rego).unwrap().decide(&json!({}), &json!({})).unwrap_err();
+        assert!(matches!(error, PolicyError::Type { .. }), "{rego}: {error}");
+    }
+}
+
+#[test]
+fn a_builtin_that_fails_in_a_denial_is_an_error_and_not_an_absent_denial() {
+    let rego = "package policy\ndeny contains \"x\" if to_number(input.n) > 1";
+    let policy = Policy::compile(rego).unwrap();
+    assert!(policy.decide(&json!({"n": "0"}), &json!({})).unwrap().is_allowed());
+    assert!(policy.decide(&json!({"n": "not a number"}), &json!({})).is_err());
+}
+
+#[test]
+fn long_input_is_refused_before_it_is_evaluated() {
+    let policy = Policy::compile("package policy\ndefault allow := true").unwrap();
+    let long = json!("x".repeat(MAX_INPUT));
+    assert!(matches!(policy.decide(&long, &json!({})), Err(PolicyError::InputTooLong { what: "input" })));
+    assert!(matches!(policy.decide(&json!({}), &long), Err(PolicyError::InputTooLong { what: "data" })));
+}
+
+#[test]
+fn a_policy_that_runs_too_long_is_stopped() {
+    let rego = "package policy\ndefault allow := false\n\
+        allow if { some a in numbers.range(1, 3000); some b in numbers.range(1, 3000); a * b < 0; input.go }";
+    let rego = format!("{rego}\n").replace("some a", "input.go; some a");
+    let policy = Policy::compile(&rego).unwrap();
+    assert!(policy.decide(&json!({"go": true}), &json!({})).is_err());
+}
+
+#[test]
+fn one_decision_leaves_nothing_for_the_next() {
+    let policy = Policy::compile("package policy\ndefault allow := false\nallow if data.seen == input.seen").unwrap();
+    assert!(policy.decide(&json!({"seen": 1}), &json!({"seen": 1})).unwrap().is_allowed());
+    assert!(!policy.decide(&json!({"seen": 1}), &json!({"seen": 2})).unwrap().is_allowed());
+    assert!(!policy.decide(&json!({"seen": 1}), &json!({})).unwrap().is_allowed());
+}
+
+#[test]
+fn a_malformed_code_is_replaced() {
+    let rego = "package policy\ndeny contains {\"code\": \"Bad code\\n\", \"message\": \"m\"}";
+    assert_eq!(codes(rego, json!({}), json!({})), ["policy.denied"]);
+}

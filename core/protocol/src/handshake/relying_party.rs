@@ -1,0 +1,358 @@
+//! The broker's end: issue a challenge, accept the answer. It keeps nothing between the two.
+//!
+//! A [`Submission`] exists only if its cookie was sealed by this cluster, is fresh, and its evidence names the
+//! cookie's nonce. Whether the evidence is genuine is for `verify/` to say.
+
+use std::collections::BTreeSet;
+
+use coffer_core_digest::Algorithm;
+use coffer_core_evidence::{ReportData, Tee};
+use coffer_core_secret::NoRandomness;
+use serde_json::Value;
+
+pub use super::challenge::{ClusterKey, NONCE_LEN};
+use super::challenge::{CookieError, Sealed, attempt_of, tee_from_name};
+use super::{DEFAULT_HASH, HASHES, report_data, runtime_claims};
+use crate::error::{Code, ErrorBody};
+use crate::jcs::NotCanonical;
+use crate::jwk::{JwkError, PublicKey};
+use crate::wire::{AttestRequest, AuthRequest, Challenge, MAX_ATTEST, MAX_AUTH, Version, VersionError};
+
+/// How long a challenge may be answered, unless it is set otherwise.
+pub const LIFETIME_S: u64 = 300;
+/// How far the clocks of two replicas may differ.
+const CLOCK_SKEW_S: u64 = 60;
+
+/// Why a request of the handshake is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Over the bound.
+    #[error("the {step} request has {found} bytes; at most {limit} are read")]
+    TooLarge {
+        /// `auth` or `attest`.
+        step: &'static str,
+        /// The bound.
+        limit: usize,
+        /// The length found.
+        found: usize,
+    },
+    /// Not the JSON of the step.
+    #[error("the {step} request is not what the protocol says: {why}")]
+    Malformed {
+        /// `auth` or `attest`.
+        step: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A version that is not spoken.
+    #[error(transparent)]
+    Version(#[from] VersionError),
+    /// A TEE that is not judged here.
+    #[error("evidence of TEE {found:?} is not judged here; judged are: {judged}")]
+    Tee {
+        /// What was asked for.
+        found: String,
+        /// What there is.
+        judged: String,
+    },
+    /// No common hash algorithm.
+    #[error("no common hash algorithm: offered are {offered:?}, known are sha256, sha384 and sha512")]
+    Hash {
+        /// What was offered.
+        offered: Vec<String>,
+    },
+    /// The key is not one that secrets can be encrypted to.
+    #[error("tee-pubkey is refused: {0}")]
+    Key(#[from] JwkError),
+    /// Init-data in a form other than TOML.
+    #[error("init-data has format {found:?}; expected \"toml\"")]
+    InitDataFormat {
+        /// What was found.
+        found: String,
+    },
+    /// The cookie has not the form of one.
+    #[error("the challenge cookie is not one of this protocol")]
+    CookieForm,
+    /// The cookie is sealed under an unknown key.
+    #[error("the challenge was sealed under a key that this cluster does not have, or no longer has")]
+    Foreign,
+    /// The cookie's tag does not fit.
+    #[error("the challenge cookie was changed after it was sealed")]
+    Tampered,
+    /// The cookie is too old.
+    #[error("the challenge is {age_s} s old; it may be answered within {lifetime_s} s")]
+    Expired {
+        /// Its age.
+        age_s: u64,
+        /// Its lifetime.
+        lifetime_s: u64,
+    },
+    /// The cookie is from the future.
+    #[error("the challenge was issued {ahead_s} s in the future")]
+    Future {
+        /// By how much.
+        ahead_s: u64,
+    },
+    /// The cookie's TEE is not judged here, but was where it was issued.
+    #[error("the challenge was issued for TEE {found}, which is not judged here; judged are: {judged}")]
+    ChallengeTee {
+        /// The cookie's TEE.
+        found: Tee,
+        /// What there is.
+        judged: String,
+    },
+    /// The runtime data names another nonce than the cookie.
+    #[error("runtime-data.nonce is not the nonce of the challenge in the cookie")]
+    Nonce,
+    /// What was sent has no canonical form.
+    #[error(transparent)]
+    NotCanonical(#[from] NotCanonical),
+    /// The system gave no random bytes.
+    #[error(transparent)]
+    Randomness(#[from] NoRandomness),
+    /// The provider failed with a valid key.
+    #[error("sealing the challenge failed")]
+    Provider,
+}
+
+impl Refusal {
+    /// The code for the wire.
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::TooLarge { .. } => Code::TooLarge,
+            Self::Malformed { .. } | Self::NotCanonical(_) => Code::Malformed,
+            Self::Version(_) => Code::Version,
+            Self::Tee { .. } => Code::TeeUnsupported,
+            Self::Hash { .. } => Code::HashUnsupported,
+            Self::Key(_) => Code::KeyUnsupported,
+            Self::InitDataFormat { .. } => Code::InitDataFormat,
+            Self::CookieForm => Code::ChallengeMalformed,
+            Self::Foreign => Code::ChallengeForeign,
+            Self::Tampered => Code::ChallengeTampered,
+            Self::Expired { .. } => Code::ChallengeExpired,
+            Self::Future { .. } => Code::ChallengeFuture,
+            Self::ChallengeTee { .. } => Code::ChallengeTee,
+            Self::Nonce => Code::ChallengeNonce,
+            Self::Randomness(_) | Self::Provider => Code::Internal,
+        }
+    }
+
+    /// The body for the wire.
+    pub fn body(&self) -> ErrorBody {
+        ErrorBody::new(self.code(), self.to_string())
+    }
+}
+
+impl From<CookieError> for Refusal {
+    fn from(error: CookieError) -> Self {
+        match error {
+            CookieError::Form => Self::CookieForm,
+            CookieError::Foreign => Self::Foreign,
+            CookieError::Tampered => Self::Tampered,
+            CookieError::Randomness(error) => Self::Randomness(error),
+            CookieError::Provider => Self::Provider,
+        }
+    }
+}
+
+/// Issues challenges and accepts their answers.
+pub struct Challenger {
+    current: ClusterKey,
+    previous: Option<ClusterKey>,
+    tees: BTreeSet<Tee>,
+    lifetime_s: u64,
+}
+
+/// A challenge as it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issued {
+    /// The value of the cookie `kbs-session-id`.
+    pub cookie: String,
+    /// The reply's body.
+    pub body: Vec<u8>,
+    /// The TEE that was announced.
+    pub tee: Tee,
+    /// The attempt's name, for the log.
+    pub attempt: String,
+    /// When the cookie is of no more use, in seconds since 1970.
+    pub expires_at: u64,
+}
+
+/// Evidence that answers a fresh challenge of ours. Not yet judged.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// The TEE that was announced at auth.
+    pub tee: Tee,
+    /// What the TEE's evidence must be bound to.
+    pub report_data: ReportData,
+    /// What device evidence must be bound to.
+    pub device_report_data: ReportData,
+    /// The text of the init-data, if it was sent.
+    pub init_data: Option<String>,
+    /// The key that secrets are encrypted to.
+    pub tee_pubkey: PublicKey,
+    /// The TEE's evidence.
+    pub primary: Value,
+    /// Empty, or the JSON text of a map from device kind to evidence.
+    pub additional: String,
+    /// The nonce as it was sent.
+    pub nonce: String,
+    /// What was hashed: `runtime_data_claims` of the token.
+    pub runtime_claims: Value,
+    /// The hash algorithm of the report data.
+    pub hash: Algorithm,
+    attempt: String,
+}
+
+impl Submission {
+    /// The attempt's name: 32 hexadecimal digits derived from the nonce.
+    pub fn id(&self) -> &str {
+        &self.attempt
+    }
+}
+
+impl Challenger {
+    /// A challenger for the TEEs that are judged here.
+    pub fn new(current: ClusterKey, tees: impl IntoIterator<Item = Tee>) -> Self {
+        Self { current, previous: None, tees: tees.into_iter().collect(), lifetime_s: LIFETIME_S }
+    }
+
+    /// Accepts answers to challenges that were sealed before the last rotation, too.
+    #[must_use]
+    pub fn with_previous(mut self, key: ClusterKey) -> Self {
+        self.previous = Some(key);
+        self
+    }
+
+    /// Sets how long a challenge may be answered.
+    #[must_use]
+    pub fn with_lifetime(mut self, seconds: u64) -> Self {
+        self.lifetime_s = seconds;
+        self
+    }
+
+    /// Seals from now on under another key, and still accepts what the present one sealed.
+    pub fn rotate(&mut self, next: ClusterKey) {
+        self.previous = Some(std::mem::replace(&mut self.current, next));
+    }
+
+    /// Answers `POST /kbs/v0/auth`. `now_s` is in seconds since 1970.
+    pub fn issue(&self, auth_body: &[u8], now_s: u64) -> Result<Issued, Refusal> {
+        let (tee, hash) = self.announced(auth_body)?;
+        self.seal(Sealed::new(tee, hash, now_s)?)
+    }
+
+    /// As [`Challenger::issue`], with a nonce that the caller chose. For reproducing recorded exchanges: a nonce
+    /// that somebody could know beforehand proves no freshness.
+    pub fn insecure_issue_with_nonce(
+        &self,
+        auth_body: &[u8],
+        nonce: [u8; NONCE_LEN],
+        now_s: u64,
+    ) -> Result<Issued, Refusal> {
+        let (tee, hash) = self.announced(auth_body)?;
+        self.seal(Sealed { tee, hash, issued_at: now_s, nonce })
+    }
+
+    /// Takes `POST /kbs/v0/attest` with its cookie.
+    pub fn accept(&self, cookie: &str, attest_body: &[u8], now_s: u64) -> Result<Submission, Refusal> {
+        let keys = std::iter::once(&self.current).chain(&self.previous);
+        let sealed = Sealed::open(cookie, keys)?;
+        let age_s = now_s.saturating_sub(sealed.issued_at);
+        if age_s > self.lifetime_s {
+            return Err(Refusal::Expired { age_s, lifetime_s: self.lifetime_s });
+        }
+        let ahead_s = sealed.issued_at.saturating_sub(now_s);
+        if ahead_s > CLOCK_SKEW_S {
+            return Err(Refusal::Future { ahead_s });
+        }
+        if !self.tees.contains(&sealed.tee) {
+            return Err(Refusal::ChallengeTee { found: sealed.tee, judged: self.judged() });
+        }
+        let request: AttestRequest = read("attest", attest_body, MAX_ATTEST)?;
+        if request.runtime_data.nonce != sealed.nonce_text() {
+            return Err(Refusal::Nonce);
+        }
+        Self::submission(&sealed, request)
+    }
+
+    fn submission(sealed: &Sealed, request: AttestRequest) -> Result<Submission, Refusal> {
+        let AttestRequest { init_data, runtime_data, tee_evidence } = request;
+        let init_data = match init_data {
+            None => None,
+            Some(text) if text.format == "toml" => Some(text.body),
+            Some(text) => {
+                return Err(Refusal::InitDataFormat { found: text.format.chars().take(32).collect() });
+            }
+        };
+        let tee_pubkey = PublicKey::from_json(&runtime_data.tee_pubkey)?;
+        let runtime_claims_value = runtime_claims(&runtime_data, Some(&tee_evidence.additional_evidence));
+        Ok(Submission {
+            tee: sealed.tee,
+            report_data: report_data(sealed.hash, &runtime_claims_value)?,
+            device_report_data: report_data(sealed.hash, &runtime_claims(&runtime_data, None))?,
+            init_data,
+            tee_pubkey,
+            primary: tee_evidence.primary_evidence,
+            additional: tee_evidence.additional_evidence,
+            nonce: runtime_data.nonce,
+            runtime_claims: runtime_claims_value,
+            hash: sealed.hash,
+            attempt: attempt_of(&sealed.nonce),
+        })
+    }
+
+    fn announced(&self, auth_body: &[u8]) -> Result<(Tee, Algorithm), Refusal> {
+        let request: AuthRequest = read("auth", auth_body, MAX_AUTH)?;
+        Version::negotiate(&request.version)?;
+        let tee = tee_from_name(&request.tee).filter(|tee| self.tees.contains(tee));
+        let tee = tee.ok_or_else(|| Refusal::Tee {
+            found: request.tee.chars().take(32).collect(),
+            judged: self.judged(),
+        })?;
+        let hash = match request.hash_algorithms() {
+            None => preferred(tee),
+            Some(offered) => {
+                let known: Vec<Algorithm> = offered.iter().filter_map(|name| name.parse().ok()).collect();
+                let order = std::iter::once(preferred(tee)).chain(HASHES);
+                order.into_iter().find(|hash| known.contains(hash)).ok_or_else(|| Refusal::Hash {
+                    offered: offered.iter().take(8).map(|name| name.chars().take(16).collect()).collect(),
+                })?
+            }
+        };
+        Ok((tee, hash))
+    }
+
+    fn seal(&self, sealed: Sealed) -> Result<Issued, Refusal> {
+        let named = (sealed.hash != DEFAULT_HASH).then_some(sealed.hash);
+        let challenge = Challenge::new(sealed.nonce_text(), named);
+        let body = serde_json::to_vec(&challenge).map_err(NotCanonical::from)?;
+        Ok(Issued {
+            cookie: sealed.seal(&self.current)?,
+            body,
+            tee: sealed.tee,
+            attempt: attempt_of(&sealed.nonce),
+            expires_at: sealed.issued_at.saturating_add(self.lifetime_s),
+        })
+    }
+
+    fn judged(&self) -> String {
+        let names: Vec<&str> = self.tees.iter().map(|tee| tee.name()).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+}
+
+/// IBM Secure Execution's user data has room for SHA-512, and its peers expect it (KBS protocol, section on SE).
+fn preferred(tee: Tee) -> Algorithm {
+    match tee {
+        Tee::Se => Algorithm::Sha512,
+        _ => DEFAULT_HASH,
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(step: &'static str, body: &[u8], limit: usize) -> Result<T, Refusal> {
+    if body.len() > limit {
+        return Err(Refusal::TooLarge { step, limit, found: body.len() });
+    }
+    serde_json::from_slice(body).map_err(|error| Refusal::Malformed { step, why: error.to_string() })
+}

@@ -1,0 +1,286 @@
+//! Real virtual machines: what runs, what is refused and by which code, and what is left behind.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use coffer_lab_e2e::{CANARY, Ends, Outcome, PAGE, Registry, World, busybox_layout, processes_naming, wait_for};
+
+/// What `coffer run` ends with when guest or broker refused.
+const REFUSED: Option<i32> = Some(120);
+const BOOT: Duration = Duration::from_secs(300);
+
+fn refused(outcome: &Outcome, code: &str) -> Result<()> {
+    let said = &outcome.err;
+    ensure!(outcome.code == REFUSED && said.contains(code), "expected {code}, got {:?}:\n{said}", outcome.code);
+    Ok(())
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn fetch(port: u16, path: &str) -> Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+fn serves(port: u16, page: &str) -> bool {
+    fetch(port, "/").is_ok_and(|answer| String::from_utf8_lossy(&answer).contains(page))
+}
+
+/// Starts the sealed web server and waits for its page.
+fn serving(world: &World, words: &str) -> Result<(Ends, u16)> {
+    let port = free_port()?;
+    let mut command = world.command(&format!("{words} -p 127.0.0.1:{port}:80"));
+    let mut child = Ends(command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn()?);
+    let begun = std::time::Instant::now();
+    while !serves(port, PAGE) {
+        if begun.elapsed() > BOOT || child.0.try_wait()?.is_some() {
+            let _ = child.0.kill();
+            let mut said = String::new();
+            child.0.stderr.take().context("no standard error")?.read_to_string(&mut said)?;
+            anyhow::bail!("the page did not come:\n{said}");
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok((child, port))
+}
+
+#[test]
+fn a_sealed_image_serves_its_page_and_the_canary_is_nowhere_on_the_host() -> Result<()> {
+    let Some(world) = World::enter() else { return Ok(()) };
+    let channel = world.path("channel.bin");
+    let words = format!(
+        "run oci:sealed/web:latest --init-data init-data.toml --timeline --record-channel {}",
+        channel.display()
+    );
+    let (guest, _port) = serving(&world, &words)?;
+    let plain = world.path("plain");
+    let found = world.files_holding(CANARY, &[&plain])?;
+    ensure!(found.is_empty(), "while the guest runs the canary is in {found:?}");
+    drop(guest);
+    ensure!(fs::metadata(&channel)?.len() > 1000, "the channel was not recorded");
+    let found = world.files_holding(CANARY, &[&plain])?;
+    ensure!(found.is_empty(), "after the guest ran the canary is in {found:?}");
+    // The search itself can fail: the plain image, excepted above, holds the page's words in a layer.
+    let control = world.path("control.txt");
+    fs::write(&control, CANARY)?;
+    ensure!(world.files_holding(CANARY, &[&plain])? == [control.clone()], "the search finds nothing");
+    fs::remove_file(control)?;
+    let explained = world.done("explain")?;
+    ensure!(explained.contains("affirming") && explained.contains("software"), "{explained}");
+    ensure!(explained.contains("lab/image-key/web: released"), "{explained}");
+    Ok(())
+}
+
+#[test]
+fn a_workload_has_its_image_arguments_confinement_and_local_api() -> Result<()> {
+    let Some(world) = World::enter() else { return Ok(()) };
+    let script = "id -u; echo $FROM_IMAGE $ADDED; cut -d: -f1 /etc/passwd | head -1; \
+        wget -qO- http://127.0.0.1:8006/cdh/resource/lab/config/greeting; \
+        wget -qO- http://127.0.0.1:8006/aa/token?token_type=kbs | cut -c1-8; echo; \
+        grep -E 'NoNewPrivs|Seccomp:' /proc/self/status; ls /proc | grep -c '^[0-9]'; \
+        cat /sys/firmware/x 2>&1 | head -1; echo to-stderr >&2; exit 37";
+    let mut command = world.command("run oci:sealed/web:latest --signer image.pub --enroll -e ADDED=by-user --");
+    let outcome = World::ended(command.args(["sh", "-c", script]))?;
+    let said = format!("{}{}", outcome.out, outcome.err);
+    ensure!(outcome.code == Some(37), "{:?}\n{said}", outcome.code);
+    let expected =
+        ["0\n", "yes by-user\n", "root\n", "the workload's own secret\n", "NoNewPrivs:\t1", "Seccomp:\t2"];
+    for part in expected {
+        ensure!(outcome.out.contains(part), "{part:?} is not in\n{said}");
+    }
+    ensure!(outcome.err.contains("to-stderr"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn an_unsealed_image_from_a_registry_runs_by_its_pinned_digest_with_input() -> Result<()> {
+    let Some(world) = World::enter() else { return Ok(()) };
+    let Some(registry) = Registry::start(&world.path("registry"))? else { return Ok(()) };
+    let copy = format!("docker://127.0.0.1:{}/lab/web:1", registry.port);
+    let pushed = std::process::Command::new("skopeo")
+        .args(["copy", "--dest-tls-verify=false", "oci:plain/web:latest", &copy])
+        .current_dir(world.path(""))
+        .output()
+        .context("skopeo is not installed")?;
+    ensure!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
+    let mut command = world.command(&format!("run {copy} --plain-http --enroll -i -- sha256sum"));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    child.stdin.take().context("no standard input")?.write_all(b"abc")?;
+    let out = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&out.stdout);
+    ensure!(said.contains("ba7816bf8f01cfea414140de5dae2223"), "{said}{}", String::from_utf8_lossy(&out.stderr));
+    Ok(())
+}
+
+#[test]
+fn an_ocicrypt_image_is_decrypted_with_a_key_from_the_broker() -> Result<()> {
+    let Some(world) = World::enter() else { return Ok(()) };
+    world.done(
+        "image seal oci:plain/web:latest --to oci:ocicrypt/web:latest --format ocicrypt \
+         --key kbs:///lab/image-key/ocicrypt",
+    )?;
+    world.done("image sign oci:ocicrypt/web:latest --key image.key")?;
+    let outcome =
+        world.run("run oci:ocicrypt/web:latest --signer image.pub --enroll -- cat /srv/index.html")?;
+    ensure!(outcome.code == Some(0) && outcome.out.contains(PAGE), "{}{}", outcome.out, outcome.err);
+    Ok(())
+}
+
+#[test]
+fn a_changed_command_line_is_refused_by_name() -> Result<()> {
+    let Some(world) = World::enter() else { return Ok(()) };
+    let outcome = world.run("run oci:sealed/web:latest --init-data init-data.toml --append init=/bin/sh")?;
+    refused(&outcome, "measurement.command-line")?;
+    ensure!(outcome.err.contains("init=/bin/sh"), "the word that was added is not named:\n{}", outcome.err);
+    Ok(())
+}
+
+#[test]
+fn a_changed_initial_ramdisk_is_refused_by_name() -> Result<()> {
+    let Some(world) = World::enter() else { return Ok(()) };
+    let initrd = world.home().join("guest/initramfs.cpio.zst");
+    let kept = fs::read(&initrd)?;
+    // Four zero bytes after the archive: the kernel ignores them, the measurement does not.
+    fs::write(&initrd, [kept.as_slice(), &[0; 4]].concat())?;
+    let outcome = world.run("run oci:sealed/web:latest --init-data init-data.toml");
+    fs::write(&initrd, kept)?;
+    refused(&outcome?, "measurement.initrd")
+}
+
+#[test]
+fn changed_init_data_is_refused_by_name() -> Result<()> {
+    let Some(world) = World::enter() else { return Ok(()) };
+    let init_data = fs::read_to_string(world.path("init-data.toml"))?;
+    fs::write(world.path("changed.toml"), format!("# one comment more\n{init_data}"))?;
+    let outcome = world.run("run oci:sealed/web:latest --init-data changed.toml")?;
+    refused(&outcome, "measurement.init-data")
+}
+
+#[test]
+fn an_image_signed_with_another_key_is_refused_before_any_key_is_asked_for() -> Result<()> {
+    let Some(world) = World::enter() else { return Ok(()) };
+    world.done("image seal oci:plain/web:latest --to oci:other/web:latest --key kbs:///lab/image-key/other")?;
+    world.done("image sign oci:other/web:latest --key other.key")?;
+    let outcome = world.run("run oci:other/web:latest --init-data init-data.toml")?;
+    refused(&outcome, "image.signature.untrusted-key")?;
+    ensure!(!world.done("explain")?.contains("lab/image-key/other"), "the key was asked for");
+    Ok(())
+}
+
+#[test]
+fn software_evidence_is_refused_by_a_policy_that_asks_for_hardware() -> Result<()> {
+    let Some(world) = World::enter() else { return Ok(()) };
+    world.done("policy set --preset default")?;
+    let outcome = world.run("run oci:sealed/web:latest --init-data init-data.toml");
+    world.done("policy set --preset insecure-lab")?;
+    refused(&outcome?, "policy.software-evidence")
+}
+
+#[test]
+fn a_changed_byte_is_an_error_and_never_other_content() -> Result<()> {
+    let Some(world) = World::enter() else { return Ok(()) };
+    let blob = sealed_blob(&world.path("sealed/web"))?;
+    let kept = fs::read(&blob)?;
+    // The first block holds EROFS's superblock: the mount itself must fail.
+    let mut changed = kept.clone();
+    changed[1024] ^= 1;
+    fs::write(&blob, &changed)?;
+    let outcome = world.run("run oci:sealed/web:latest --init-data init-data.toml");
+    fs::write(&blob, &kept)?;
+    refused(&outcome?, "image.corrupt")?;
+
+    // A byte of a data block: all other files read, this one gives an error.
+    let mut changed = kept.clone();
+    let tree = kept.len() / 128;
+    let data = kept.len() - tree;
+    // The pattern's file is 16 KiB in the midst of the image; changing every block would show nothing.
+    let block = (data / 4096) * 3 / 4;
+    changed[block * 4096 + 17] ^= 0x10;
+    fs::write(&blob, &changed)?;
+    let script = "cat /srv/index.html; for f in /bin/busybox /srv/*; do cat $f >/dev/null || echo unreadable $f; done";
+    let mut command = world.command("run oci:sealed/web:latest --signer image.pub --enroll --");
+    let outcome = World::ended(command.args(["sh", "-c", script]));
+    fs::write(&blob, &kept)?;
+    let outcome = outcome?;
+    let said = format!("{}{}", outcome.out, outcome.err);
+    let noticed = said.contains("unreadable") || said.contains("image.corrupt");
+    ensure!(noticed, "nobody noticed the changed byte:\n{said}");
+    Ok(())
+}
+
+#[test]
+fn a_killed_command_leaves_no_process_and_the_next_run_works() -> Result<()> {
+    let Some(world) = World::enter() else { return Ok(()) };
+    let (mut guest, _) = serving(&world, "run oci:sealed/web:latest --init-data init-data.toml")?;
+    let mark = world.path("").display().to_string();
+    ensure!(!processes_naming("swtpm")?.is_empty(), "no software TPM runs, so the check below would prove nothing");
+    guest.0.kill()?;
+    guest.0.wait()?;
+    let gone = || {
+        ["qemu-system", "swtpm"].iter().all(|name| {
+            processes_naming(name).is_ok_and(|found| !found.iter().any(|line| line.contains(&mark)))
+        })
+    };
+    wait_for("the end of the machine's processes", Duration::from_secs(10), gone)?;
+    let outcome = world.run("run oci:sealed/web:latest --signer image.pub --enroll -- true")?;
+    ensure!(outcome.code == Some(0), "{}", outcome.err);
+    let left: Vec<_> = fs::read_dir(world.path("coffer"))?.collect::<Result<Vec<_>, _>>()?;
+    ensure!(left.is_empty(), "left behind: {left:?}");
+    Ok(())
+}
+
+#[test]
+fn a_killed_broker_is_reported_and_keeps_what_it_acknowledged() -> Result<()> {
+    let Some(mut world) = World::enter() else { return Ok(()) };
+    let before = world.done("secret list")?;
+    world.kill_broker()?;
+    let outcome = world.run("run oci:sealed/web:latest --init-data init-data.toml");
+    world.start_broker()?;
+    refused(&outcome?, "broker.unreachable")?;
+    ensure!(world.done("secret list")? == before, "the broker lost a secret");
+    Ok(())
+}
+
+#[test]
+fn a_workload_in_a_terminal_sees_one_and_ends_with_its_signal() -> Result<()> {
+    let Some(world) = World::enter() else { return Ok(()) };
+    let script = "tty; stty size; kill -TERM $$; sleep 100";
+    let mut command = world.command("run oci:sealed/web:latest --signer image.pub --enroll -t --");
+    let outcome = World::ended(command.args(["sh", "-c", &format!("sh -c '{script}'; exit $?")]))?;
+    ensure!(outcome.code == Some(128 + 15), "{:?}\n{}{}", outcome.code, outcome.out, outcome.err);
+    ensure!(outcome.out.contains("/dev/pts/"), "{}", outcome.out);
+    Ok(())
+}
+
+#[test]
+fn an_image_of_another_tool_is_sealed_the_same_way_twice() -> Result<()> {
+    let Some(world) = World::enter() else { return Ok(()) };
+    fs::write(world.path("fixed.key"), [7; 64])?;
+    busybox_layout(&world.path("again/web"))?;
+    for to in ["twice/a", "twice/b"] {
+        world.done(&format!(
+            "image seal oci:again/web:latest --to oci:{to}:latest --key kbs:///lab/image-key/fixed --key-file fixed.key"
+        ))?;
+    }
+    let [a, b] = ["twice/a", "twice/b"].map(|layout| sealed_blob(&world.path(layout)));
+    ensure!(fs::read(a?)? == fs::read(b?)?, "the same image and key gave two blobs");
+    Ok(())
+}
+
+/// The largest blob of a layout, which is the sealed one.
+fn sealed_blob(layout: &Path) -> Result<std::path::PathBuf> {
+    let blobs = fs::read_dir(layout.join("blobs/sha256"))?.collect::<Result<Vec<_>, _>>()?;
+    let largest = blobs.iter().max_by_key(|blob| blob.metadata().map(|m| m.len()).unwrap_or(0));
+    Ok(largest.context("the layout has no blobs")?.path())
+}

@@ -1,0 +1,71 @@
+//! `coffer explain`: the verdict tree of an attestation, as the broker decided by it.
+
+use anyhow::{Context as _, Result, bail};
+use coffer_core_admin::{Attempt, Cause};
+use coffer_verify_api::Verdict;
+
+use crate::output::{Output, table};
+use crate::{Context, block_on};
+
+/// Which attestation.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Its name, or the beginning of it. The last one if none is named.
+    attempt: Option<String>,
+    /// List the last attestations instead.
+    #[arg(long, conflicts_with = "attempt")]
+    list: bool,
+}
+
+pub(crate) fn run(context: &Context, options: &Options) -> Result<()> {
+    let admin = context.home.broker_access(&context.broker)?.admin()?;
+    let attempts = block_on(async { Ok(admin.attempts().await?) })?;
+    if options.list {
+        return context.output.show(&attempts, |attempts| {
+            let row = |a: &coffer_core_admin::AttemptSummary| {
+                let code = a.code.clone().unwrap_or_else(|| "-".into());
+                vec![a.id.clone(), a.at.clone(), a.tee.clone(), a.status.clone(), code]
+            };
+            table(&["ATTEMPT", "AT", "TEE", "STATUS", "CAUSE"], &attempts.iter().map(row).collect::<Vec<_>>())
+        });
+    }
+    let beginning = options.attempt.as_deref().unwrap_or_default();
+    let Some(chosen) = attempts.iter().find(|attempt| attempt.id.starts_with(beginning)) else {
+        bail!("the broker knows no such attestation; `coffer explain --list` shows those that it knows");
+    };
+    let attempt = block_on(async { Ok(admin.attempt(&chosen.id).await?) })?;
+    let verdict: Option<Verdict> = serde_json::from_value(attempt.verdict.clone()).ok();
+    context.output.show(&attempt, |attempt| text(context.output, attempt, verdict.as_ref()))
+}
+
+fn text(output: Output, attempt: &Attempt, verdict: Option<&Verdict>) -> String {
+    let mut text = format!("attempt {} at {}\n", attempt.summary.id, attempt.summary.at);
+    match verdict {
+        Some(verdict) => text.push_str(&output.verdict(verdict)),
+        None => attempt.causes.iter().for_each(|cause| text.push_str(&cause_text(output, cause))),
+    }
+    for decision in &attempt.decisions {
+        text.push_str(&format!("{} kbs:///{}: {}\n", decision.at, decision.resource, decision.outcome));
+        decision.causes.iter().for_each(|cause| text.push_str(&cause_text(output, cause)));
+    }
+    text
+}
+
+/// One cause with what was expected, what was found and what to do.
+pub(crate) fn cause_text(output: Output, cause: &Cause) -> String {
+    let mut text = format!("  {} {}  [{}]\n", output.paint("31", "✗"), cause.title, cause.code);
+    for (name, value) in [("expected", &cause.expected), ("found", &cause.found), ("remedy", &cause.remedy)] {
+        if let Some(value) = value {
+            text.push_str(&format!("      {name:<9}{value}\n"));
+        }
+    }
+    text
+}
+
+/// The verdict of the last attempt, for `coffer run`.
+pub(crate) fn verdict_of(context: &Context, attempt: &str) -> Result<String> {
+    let admin = context.home.broker_access(&context.broker)?.admin()?;
+    let attempt = block_on(async { Ok(admin.attempt(attempt).await?) })?;
+    let verdict: Verdict = serde_json::from_value(attempt.verdict).context("the broker's verdict is not understood")?;
+    Ok(context.output.verdict(&verdict))
+}

@@ -1,0 +1,134 @@
+//! What can go wrong between an owner and a broker, in words that name the next step.
+
+use coffer_core_admin::Cause;
+use serde::Deserialize;
+
+/// A call did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The broker's address is not `https://host[:port]`.
+    #[error("the broker's address {found:?} is not of the form https://host:port")]
+    Address {
+        /// What was given.
+        found: String,
+    },
+    /// The pinned certificate authority cannot be used.
+    #[error("the broker's certificate authority cannot be used: {0}; expected one certificate in PEM")]
+    Authority(String),
+    /// The admin's key cannot be used.
+    #[error("the admin's key cannot be used: {0}; expected an Ed25519 private key in PKCS#8 PEM")]
+    AdminKey(String),
+    /// A resource's path is not of the form that the protocol has.
+    #[error("{found:?} is not a resource path; expected repository/type/tag, as in default/key/1: {why}")]
+    Path {
+        /// What was given.
+        found: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No connection, or it broke.
+    #[error("the broker at {url} was not reached: {why}")]
+    Unreachable {
+        /// The broker's address.
+        url: String,
+        /// The cause.
+        why: String,
+    },
+    /// The broker refused.
+    #[error(transparent)]
+    Refused(#[from] Box<Refusal>),
+    /// The broker's answer is not what the protocol says.
+    #[error("the broker's answer to {what} is not as the protocol says: {why}")]
+    Answer {
+        /// Which call.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The handshake failed on this side.
+    #[error("the handshake failed: {0}")]
+    Handshake(String),
+}
+
+impl ClientError {
+    /// The broker's refusal, if this is one.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+}
+
+/// The broker's refusal, as it said it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the broker refused ({status}, {code}): {detail}{}", remedy(.causes))]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// Stable and dotted; `http.<status>` if the server gave none, as upstream servers do.
+    pub code: String,
+    /// One sentence for a person.
+    pub detail: String,
+    /// The failed checks, first cause first.
+    pub causes: Vec<Cause>,
+    /// The attempt that `coffer explain` can show.
+    pub attempt: Option<String>,
+}
+
+fn remedy(causes: &[Cause]) -> String {
+    match causes.first().and_then(|cause| cause.remedy.as_deref()) {
+        Some(remedy) => format!(" {remedy}"),
+        None => String::new(),
+    }
+}
+
+#[derive(Default, Deserialize)]
+struct Body {
+    #[serde(default)]
+    code: Option<String>,
+    #[serde(default)]
+    detail: Option<String>,
+    #[serde(default)]
+    causes: Vec<Cause>,
+    #[serde(default)]
+    attempt: Option<String>,
+}
+
+impl Refusal {
+    /// Reads an error body; a body that is not JSON gives a refusal without detail.
+    pub(crate) fn from_answer(status: u16, body: &[u8]) -> Self {
+        let body: Body = serde_json::from_slice(body).unwrap_or_default();
+        Self {
+            status,
+            code: body.code.unwrap_or_else(|| format!("http.{status}")),
+            detail: body.detail.unwrap_or_else(|| "The server gave no reason.".to_string()),
+            causes: body.causes,
+            attempt: body.attempt,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_error_body_without_code_is_understood() {
+        let body = br#"{"type":"https://github.com/confidential-containers/kbs/errors/PolicyDeny","detail":"no"}"#;
+        let refusal = Refusal::from_answer(401, body);
+        assert_eq!((refusal.code.as_str(), refusal.detail.as_str()), ("http.401", "no"));
+    }
+
+    #[test]
+    fn a_body_that_is_not_json_still_gives_a_refusal() {
+        assert_eq!(Refusal::from_answer(502, b"<html>").code, "http.502");
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_its_remedy() {
+        let body = br#"{"detail":"It differs.","code":"a.b","causes":[{"code":"a.b","title":"t","remedy":"Measure again."}]}"#;
+        let text = Refusal::from_answer(403, body).to_string();
+        assert!(text.contains("It differs. Measure again."), "{text}");
+    }
+}

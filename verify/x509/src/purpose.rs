@@ -1,0 +1,62 @@
+//! Extended key usages (RFC 5280, section 4.2.1.12).
+
+use std::fmt;
+
+use webpki::{Error, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage};
+use webpki::RequiredEkuNotFoundContext;
+
+/// What a certificate is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purpose {
+    name: &'static str,
+    dotted: &'static str,
+    encoded: &'static [u8],
+}
+
+impl Purpose {
+    /// `tcg-kp-EKCertificate`. Google's platforms put it on attestation keys' certificates, too.
+    pub const ENDORSEMENT_KEY: Self =
+        Self { name: "tcg-kp-EKCertificate", dotted: "2.23.133.8.1", encoded: &[0x67, 0x81, 5, 8, 1] };
+    /// `tcg-kp-AIKCertificate`.
+    pub const ATTESTATION_KEY: Self =
+        Self { name: "tcg-kp-AIKCertificate", dotted: "2.23.133.8.3", encoded: &[0x67, 0x81, 5, 8, 3] };
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.dotted)
+    }
+}
+
+/// Satisfied by a certificate with one of these purposes, and by one that names none.
+pub(crate) struct AnyOf<'a>(pub(crate) &'a [Purpose]);
+
+impl ExtendedKeyUsageValidator for AnyOf<'_> {
+    fn validate(&self, named: KeyPurposeIdIter<'_, '_>) -> Result<(), Error> {
+        let Some(first) = self.0.first() else { return Ok(()) };
+        let mut present = Vec::new();
+        for id in named {
+            let id = id?;
+            if self.0.iter().any(|purpose| KeyPurposeId::new(purpose.encoded) == id) {
+                return Ok(());
+            }
+            present.push(id.to_decoded_oid());
+        }
+        match present.is_empty() {
+            true => Ok(()),
+            false => Err(Error::RequiredEkuNotFoundContext(RequiredEkuNotFoundContext {
+                required: KeyUsage::required_if_present(first.encoded),
+                present,
+            })),
+        }
+    }
+}
+
+pub(crate) fn list(purposes: &[Purpose]) -> String {
+    purposes.iter().map(Purpose::to_string).collect::<Vec<_>>().join(" or ")
+}
+
+pub(crate) fn dotted(found: &[Vec<usize>]) -> String {
+    let one = |oid: &Vec<usize>| oid.iter().map(usize::to_string).collect::<Vec<_>>().join(".");
+    found.iter().map(one).collect::<Vec<_>>().join(", ")
+}
