@@ -4,6 +4,7 @@
 //! Left out: the calls that guests make, which are the KBS protocol (`core/protocol`), and the verdict tree's
 //! type, which belongs to `verify/api`; here it is JSON.
 
+pub use coffer_core_protocol::error::Cause;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -28,24 +29,6 @@ pub struct ResourceInfo {
 pub struct ResourceList {
     /// The secrets.
     pub resources: Vec<ResourceInfo>,
-}
-
-/// Why something was refused: one failed check.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cause {
-    /// Stable and dotted: `measurement.command-line`.
-    pub code: String,
-    /// One sentence for a person.
-    pub title: String,
-    /// What was expected.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expected: Option<String>,
-    /// What was found.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub found: Option<String>,
-    /// What to do.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remedy: Option<String>,
 }
 
 /// What the broker answered to one request for a resource.

@@ -1,1 +1,238 @@
+//! What is accepted, and beside it each defect with the reason that it is refused for.
 
+use std::io::Write;
+
+use flate2::{Compression, GzBuilder};
+use proptest::prelude::*;
+
+use super::*;
+
+const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+const KEY: &str = "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n";
+
+fn text(version: &str, algorithm: &str, rest: &str) -> String {
+    format!("version = \"{version}\"\nalgorithm = \"{algorithm}\"\n{rest}")
+}
+
+fn reason(text: &str) -> &'static str {
+    InitData::parse(text.as_bytes()).expect_err(text).code()
+}
+
+fn config() -> GuestConfig {
+    GuestConfig {
+        attestation: Attestation::Required,
+        broker: Some(Broker { url: "https://10.0.2.2:8443".into(), certificate: PEM.into() }),
+        containers: vec![
+            AllowedContainer {
+                image: "registry.example/nginx:1".into(),
+                signature: SignatureRule::Required,
+                digest: None,
+                signers: vec![KEY.into()],
+                args: Some(vec!["-c".into(), "echo \"it's '''\\n'''\"\n\tend".into()]),
+                env: vec!["A=1".into()],
+                resource: Some("kbs:///default/key/1".into()),
+            },
+            AllowedContainer {
+                image: "pinned".into(),
+                signature: SignatureRule::DigestOnly,
+                digest: Some(Digest::sha256(b"manifest")),
+                signers: vec![],
+                args: None,
+                env: vec![],
+                resource: None,
+            },
+        ],
+    }
+}
+
+fn built() -> InitData {
+    let builder = Builder::new(Algorithm::Sha384).entry("aa.toml", "[token_configs.kbs]\nurl = 'x'\n");
+    builder.guest(&config()).unwrap().build().unwrap()
+}
+
+#[test]
+fn the_digest_is_over_the_bytes_and_not_over_their_meaning() {
+    let one = text("0.1.0", "sha256", "[data]\n\"aa.toml\" = '''\nx = 1\n'''\n");
+    let other = one.replace("[data]", "\n[data]");
+    let (read, also) = (InitData::parse(one.as_bytes()).unwrap(), InitData::parse(other.as_bytes()).unwrap());
+    assert_eq!(read.digest(), Digest::sha256(one.as_bytes()));
+    assert_eq!(read.data(), also.data());
+    assert_ne!(read.digest(), also.digest());
+    assert_eq!(read.entry("aa.toml"), Some("x = 1\n"));
+    assert_eq!(read.entry_digests()["aa.toml"], Digest::sha256(b"x = 1\n"));
+}
+
+#[test]
+fn each_algorithm_of_the_form_is_read() {
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha384, Algorithm::Sha512] {
+        let read = InitData::parse(text("0.1.0", algorithm.name(), "").as_bytes()).unwrap();
+        assert_eq!(read.digest().algorithm(), algorithm);
+    }
+}
+
+#[test]
+fn what_is_no_init_data_is_refused_with_its_reason() {
+    assert_eq!(reason(&text("0.2.0", "sha256", "")), "init-data.version");
+    for algorithm in ["sha1", "sm3", "SHA-256", "md5"] {
+        assert_eq!(reason(&text("0.1.0", algorithm, "")), "init-data.algorithm", "{algorithm}");
+    }
+    assert_eq!(reason(""), "init-data.malformed");
+    assert_eq!(reason(&text("0.1.0", "sha256", "[dat]\n")), "init-data.malformed");
+    assert_eq!(reason(&text("0.1.0", "sha256", "[data]\na = 1\n")), "init-data.malformed");
+    assert_eq!(reason(&text("0.1.0", "sha256", "[data]\na = ''\na = ''\n")), "init-data.malformed");
+    assert_eq!(
+        reason(&text("0.1.0", "sha256", &format!("# {}", "x".repeat(MAX_TEXT)))),
+        "init-data.too-large"
+    );
+    assert_eq!(InitData::parse(&[0xff]).unwrap_err().code(), "init-data.malformed");
+}
+
+#[test]
+fn building_is_deterministic_and_says_what_each_entry_is_for() {
+    let (one, two) = (built(), built());
+    assert_eq!(one.text(), two.text());
+    assert_eq!(one.to_disk().unwrap(), two.to_disk().unwrap());
+    assert!(one.text().contains("# The attestation agent's configuration"));
+    assert!(one.text().contains("# A container that may run."));
+    assert_eq!(one.guest_config().unwrap().unwrap(), config());
+    assert_eq!(one.entry("aa.toml"), Some("[token_configs.kbs]\nurl = 'x'\n"));
+}
+
+#[test]
+fn entries_that_a_literal_string_cannot_hold_are_refused() {
+    for (name, value) in
+        [("a", "x'''y"), ("a", "x'"), ("a", "\r\n"), ("a", "\u{0}"), ("a\"", "x"), ("", "x"), ("a b", "x")]
+    {
+        let refused = Builder::new(Algorithm::Sha256).entry(name, value).build().unwrap_err();
+        assert_eq!(refused.code(), "init-data.entry", "{name:?} {value:?}");
+    }
+    let long = Builder::new(Algorithm::Sha256).entry("a", "x".repeat(MAX_TEXT)).build();
+    assert_eq!(long.unwrap_err().code(), "init-data.too-large");
+}
+
+#[test]
+fn disk_and_annotation_read_back_the_text_verbatim() {
+    let built = built();
+    let disk = built.to_disk().unwrap();
+    assert_eq!((&disk[..8], disk.len() % DISK_SECTOR), (&b"initdata"[..], 0));
+    assert_eq!(InitData::from_disk(&disk).unwrap(), built);
+    let larger = [disk.as_slice(), &[0; 4096]].concat();
+    assert_eq!(InitData::from_disk(&larger).unwrap(), built);
+    assert_eq!(InitData::from_annotation(&built.to_annotation().unwrap()).unwrap(), built);
+    let header = disk[..DISK_HEADER].try_into().unwrap();
+    let length = usize::try_from(InitData::disk_length(&header).unwrap()).unwrap();
+    assert_eq!(InitData::from_disk(&disk[..length]).unwrap(), built);
+}
+
+fn disk_of(packed: &[u8], length: u64) -> Vec<u8> {
+    [b"initdata".as_slice(), &length.to_le_bytes(), packed].concat()
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = GzBuilder::new().write(Vec::new(), Compression::best());
+    encoder.write_all(text).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn each_defect_of_a_disk_is_refused_with_its_reason() {
+    let disk = built().to_disk().unwrap();
+    let code = |disk: &[u8]| InitData::from_disk(disk).unwrap_err().code();
+    assert_eq!(code(b""), "init-data.disk.magic");
+    assert_eq!(code(b"initdata"), "init-data.disk.truncated");
+    assert_eq!(code(&[0; 512]), "init-data.disk.magic");
+    assert_eq!(code(&disk[..64]), "init-data.disk.truncated");
+    let mut flipped = disk.clone();
+    flipped[40] ^= 1;
+    assert_eq!(code(&flipped), "init-data.compression");
+    assert_eq!(code(&disk_of(&[], u64::MAX)), "init-data.too-large");
+    assert_eq!(code(&disk_of(&[0; 8], 9)), "init-data.disk.truncated");
+    let packed = gzip(text("0.1.0", "sha256", "").as_bytes());
+    let twice = [packed.as_slice(), &packed].concat();
+    assert!(InitData::from_disk(&disk_of(&packed, packed.len() as u64)).is_ok());
+    assert_eq!(code(&disk_of(&twice, twice.len() as u64)), "init-data.compression");
+    assert_eq!(InitData::from_annotation("%").unwrap_err().code(), "init-data.annotation");
+}
+
+#[test]
+fn a_decompression_bomb_is_refused_at_the_bound() {
+    let packed = gzip(&vec![b'#'; 64 << 20]);
+    assert!(packed.len() < MAX_TEXT);
+    let refused = InitData::from_disk(&disk_of(&packed, packed.len() as u64)).unwrap_err();
+    assert_eq!(refused.code(), "init-data.too-large");
+}
+
+#[test]
+fn a_container_without_a_pin_is_refused() {
+    let mut config = config();
+    config.containers[0].signers.clear();
+    assert_eq!(config.to_toml().unwrap_err().code(), "init-data.container.unpinned");
+    let text =
+        "attestation = \"insecure-none\"\n[[containers]]\nimage = \"a\"\nsignature = \"digest-only\"\n";
+    assert_eq!(GuestConfig::parse(text).unwrap_err().code(), "init-data.container.unpinned");
+}
+
+#[test]
+fn each_defect_of_the_guest_s_entry_is_refused_with_its_reason() {
+    let check = |expected: &str, change: &dyn Fn(&mut GuestConfig)| {
+        let mut config = config();
+        change(&mut config);
+        assert_eq!(config.to_toml().unwrap_err().code(), expected);
+    };
+    let broker = |config: &mut GuestConfig| config.broker.take().unwrap();
+    check("init-data.broker.missing", &|c| c.broker = None);
+    check("init-data.broker.url", &|c| c.broker = Some(Broker { url: "http://a".into(), ..broker(c) }));
+    check("init-data.broker.url", &|c| c.broker = Some(Broker { url: "https://".into(), ..broker(c) }));
+    check("init-data.broker.url", &|c| c.broker = Some(Broker { url: "https://a@b".into(), ..broker(c) }));
+    check("init-data.broker.certificate", &|c| {
+        c.broker = Some(Broker { certificate: KEY.into(), ..broker(c) });
+    });
+    check("init-data.container.contradiction", &|c| c.containers[1].signature = SignatureRule::Required);
+    check("init-data.container.contradiction", &|c| c.containers[0].signature = SignatureRule::DigestOnly);
+    check("init-data.container.signer", &|c| c.containers[0].signers[0] = PEM.into());
+    check("init-data.container.value", &|c| c.containers[0].image = "a b".into());
+    check("init-data.container.value", &|c| c.containers[0].env = vec!["=1".into()]);
+    check("init-data.container.value", &|c| c.containers[0].resource = Some("kbs://a/b".into()));
+    check("init-data.container.value", &|c| c.containers[1].digest = Some(Digest::zero(Algorithm::Sha1)));
+    for unknown in
+        ["attestation = \"optional\"", "attestation = true", "attestation = \"required\"\nmore = 1"]
+    {
+        assert_eq!(
+            GuestConfig::parse(unknown).unwrap_err().code(),
+            "init-data.coffer.malformed",
+            "{unknown}"
+        );
+    }
+}
+
+#[test]
+fn only_what_is_named_insecure_runs_without_a_broker() {
+    let mut config = config();
+    config.broker = None;
+    config.attestation = Attestation::InsecureNone;
+    assert_eq!(GuestConfig::parse(&config.to_toml().unwrap()).unwrap(), config);
+}
+
+proptest! {
+    #[test]
+    fn what_is_built_reads_back(value in "[ -~\\n\\t]{0,200}", args in proptest::collection::vec(any::<String>(), 0..4)) {
+        let built = Builder::new(Algorithm::Sha256).entry("e.toml", value.clone()).build();
+        match built {
+            Ok(data) => prop_assert_eq!(data.entry("e.toml"), Some(value.as_str())),
+            Err(error) => prop_assert_eq!(error.code(), "init-data.entry"),
+        }
+        let mut config = config();
+        config.containers[0].args = Some(args);
+        let text = config.to_toml().unwrap();
+        prop_assert!(!text.contains("'''"));
+        prop_assert_eq!(GuestConfig::parse(&text).unwrap(), config);
+    }
+
+    #[test]
+    fn no_bytes_make_the_readers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        let _ = InitData::parse(&bytes);
+        let _ = InitData::from_disk(&bytes);
+        let disk = [b"initdata".as_slice(), &bytes].concat();
+        let _ = InitData::from_disk(&disk);
+    }
+}

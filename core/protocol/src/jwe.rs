@@ -355,4 +355,14 @@ fn short(text: &str) -> String {
 }
 
 #[cfg(test)]
+impl Jwe {
+    /// The two keys inside, for comparison with a recorded exchange.
+    pub(crate) fn keys_for_test(&self, key: &TeeKey) -> ([u8; KEY_LEN], [u8; KEY_LEN]) {
+        let kek = self.kek(key).unwrap();
+        let cek = unwrap(&kek, &part("encrypted_key", &self.encrypted_key).unwrap()).unwrap();
+        (*kek.expose(), *cek.expose())
+    }
+}
+
+#[cfg(test)]
 mod tests;

@@ -1,1 +1,22 @@
 //! The guest's side of attestation: evidence, handshake, keys.
+//!
+//! What holds: one broker, pinned by init-data, over TLS; secrets only as `Secret`; bounded retries. The broker's
+//! refusals become refusals of ours with its code and causes. Left out: which image a key is for, which is
+//! `guest/images`, and what the workload may ask for, which is `guest/hub`.
+
+mod binding;
+mod client;
+mod error;
+mod http;
+mod keys;
+mod refused;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use binding::{BindError, bind_init_data};
+pub use client::KeyClient;
+pub use error::AttestError;
+pub use http::{Broker, Patience};
+pub use keys::{Attested, Keys, Pending};
+pub use source::{EvidenceSource, TpmSource};

@@ -1,4 +1,4 @@
-//! The guest's serial console, as far as the host needs it: its end for errors, and when the firmware was done.
+//! The guest's serial console, as far as the host needs it: its end, for errors.
 //!
 //! TRUST: the guest writes it, so control characters are taken out before it reaches a terminal.
 
@@ -21,14 +21,10 @@ pub(crate) fn tail(path: &Path) -> Vec<String> {
 }
 
 /// The kernel's own word for why it panicked, if it did.
-pub(crate) fn panic_reason(lines: &[String]) -> Option<String> {
+pub(crate) fn panic_reason(path: &Path) -> Option<String> {
     const MARK: &str = "Kernel panic - not syncing: ";
-    lines.iter().find_map(|line| line.split_once(MARK).map(|(_, reason)| reason.to_owned()))
-}
-
-/// Whether the firmware has handed over: the kernel's EFI stub speaks on the firmware's console.
-pub(crate) fn firmware_is_done(path: &Path) -> bool {
-    read_end(path).contains("EFI stub")
+    let text = read_end(path);
+    text.lines().find_map(|line| line.split_once(MARK).map(|(_, reason)| clean(reason)))
 }
 
 fn read_end(path: &Path) -> String {
@@ -82,7 +78,7 @@ mod tests {
         std::fs::write(file.path(), text).unwrap();
         let lines = tail(file.path());
         assert_eq!(lines.len(), LINES);
-        assert_eq!(panic_reason(&lines).as_deref(), Some("Attempted to kill init!"));
+        assert_eq!(panic_reason(file.path()).as_deref(), Some("Attempted to kill init!"));
     }
 
     #[test]

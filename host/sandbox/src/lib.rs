@@ -9,12 +9,14 @@ mod blobs;
 mod config;
 mod console;
 mod error;
+mod link;
+mod parts;
 mod record;
 mod rundir;
 mod sandbox;
 
 pub use config::{
-    ChannelKind, ConsoleLog, GuestFiles, SandboxConfig, SealedDisk, base_command_line, disk_serial, network,
+    ChannelKind, ConsoleLog, GuestFiles, INIT_DATA_SERIAL, SandboxConfig, SealedDisk, base_command_line, disk_serial, network,
 };
-pub use error::SandboxError;
+pub use error::{SandboxError, Tail};
 pub use sandbox::{Sandbox, SandboxEvent, SandboxInput, Side, Step};

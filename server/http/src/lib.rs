@@ -1,1 +1,31 @@
-//! The broker: KBS protocol and admin API over HTTP.
+//! The broker: the KBS protocol for guests and the admin API for owners, over TLS.
+//!
+//! INVARIANT I-1: a secret leaves only as a JWE to the key inside a token of ours, which exists only for evidence
+//! that a judge verified; the decision is durable before the reply is sent.
+//! Left out: the program (`server/broker`, `coffer broker`), which chooses where logs go and when to stop.
+
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+
+mod admin;
+mod broker;
+mod config;
+mod journal;
+mod judges;
+mod kbs;
+mod keys;
+mod policies;
+mod record;
+mod reply;
+mod router;
+mod serve;
+mod tls;
+mod token;
+
+pub use broker::{Broker, FirstStart, OpenError};
+pub use config::{BrokerConfig, ConfigError, DEFAULT_PORT, EXAMPLE, TrustAnchorFile};
+pub use judges::{Judges, tpm_judges};
+pub use serve::{ServeError, shutdown_signal};
+
+#[cfg(test)]
+mod tests;

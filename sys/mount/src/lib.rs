@@ -3,14 +3,16 @@
 //! Typed wrappers whose errors say what could not be mounted, where, and why. What holds: no function follows a
 //! name that the caller did not give. Left out: device mapping (`sys/dm`) and which mounts a container gets.
 
-#![allow(unsafe_code, reason = "loading a kernel module has no safe form")]
+#![allow(unsafe_code, reason = "kernel modules and mount attributes have no safe form")]
 
+mod attributes;
 mod device;
 mod early;
 mod error;
 mod module;
 mod mounts;
 
+pub use attributes::{forbid_devices_below, program_on_read_only_mount};
 pub use device::block_device_by_serial;
 pub use early::{leave_initramfs, mount_early};
 pub use error::MountError;

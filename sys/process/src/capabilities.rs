@@ -60,6 +60,14 @@ impl CapabilityList {
             .map(Self)
     }
 
+    /// The full names, in order.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        names.sort();
+        names
+    }
+
     /// Whether the list holds the capability of this full name.
     #[must_use]
     pub fn holds(&self, name: &str) -> bool {

@@ -1,10 +1,8 @@
-//! Namespaces, the root directory, and the program file that enters a container.
+//! Namespaces and the root directory.
 
 use crate::ProcessError;
 use nix::mount::{MntFlags, umount2};
 use nix::sched::CloneFlags;
-use std::ffi::CString;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 /// Kinds of namespaces to leave.
@@ -66,56 +64,4 @@ pub fn change_root_to(root: &Path) -> Result<(), ProcessError> {
     nix::unistd::pivot_root(".", ".").map_err(|e| failed("changing the root to", e))?;
     umount2(".", MntFlags::MNT_DETACH).map_err(|e| failed("letting go of the old root after entering", e))?;
     nix::unistd::chdir("/").map_err(|e| failed("entering the root of", e))
-}
-
-/// This process's own program file on a detached, read-only mount.
-///
-/// A container whose first process was started from it finds nothing to write to through `/proc/self/exe`, even
-/// as root. Execute it as `/proc/self/fd/N`; the descriptor closes at exec.
-///
-/// # Errors
-/// When the kernel refuses (before Linux 5.12, or without privilege).
-pub fn program_on_read_only_mount() -> Result<OwnedFd, ProcessError> {
-    const OPEN_TREE_CLONE: libc::c_uint = 1;
-    const MOUNT_ATTR_RDONLY: u64 = 1;
-    const MOUNT_ATTR_NOSUID: u64 = 2;
-    /// `struct mount_attr` of linux/mount.h.
-    #[repr(C)]
-    struct MountAttributes {
-        set: u64,
-        clear: u64,
-        propagation: u64,
-        userns: u64,
-    }
-    let program = CString::new("/proc/self/exe").map_err(|e| ProcessError::new("own program", e))?;
-    // SAFETY: `open_tree` reads a NUL-terminated path that outlives the call and returns a new descriptor.
-    let tree = unsafe {
-        libc::syscall(
-            libc::SYS_open_tree,
-            libc::AT_FDCWD,
-            program.as_ptr(),
-            OPEN_TREE_CLONE | libc::O_CLOEXEC.cast_unsigned(),
-        )
-    };
-    let number = i32::try_from(tree).unwrap_or(-1);
-    if number < 0 {
-        return Err(ProcessError::last("cloning the mount of the own program"));
-    }
-    // SAFETY: the kernel just returned this descriptor and nothing else owns it.
-    let tree = unsafe { OwnedFd::from_raw_fd(number) };
-    let attributes =
-        MountAttributes { set: MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID, clear: 0, propagation: 0, userns: 0 };
-    // SAFETY: the path is an empty NUL-terminated string, the structure has the layout of `struct mount_attr` and
-    // its stated size, and both outlive the call.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attributes,
-            size_of::<MountAttributes>(),
-        )
-    };
-    if done == 0 { Ok(tree) } else { Err(ProcessError::last("making the own program's mount read-only")) }
 }

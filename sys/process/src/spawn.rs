@@ -2,9 +2,10 @@
 
 use crate::ProcessError;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Spawns a child that the kernel kills when the calling thread ends, however it ends.
 ///
@@ -82,6 +83,30 @@ pub fn pass_descriptors(command: &mut Command, descriptors: Vec<(OwnedFd, RawFd)
     }
 }
 
+/// Takes ownership of a descriptor that the parent gave under this number by [`pass_descriptors`].
+///
+/// Call it at the start of the program, before it opens anything. It closes at exec from now on.
+///
+/// # Errors
+/// When the number is none of 3 to 9, was taken before, or is not open.
+pub fn take_inherited_descriptor(number: RawFd) -> io::Result<OwnedFd> {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    if !(3..10).contains(&number) {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    let bit = 1 << number;
+    if TAKEN.fetch_or(bit, Ordering::SeqCst) & bit != 0 {
+        return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+    }
+    // SAFETY: `fcntl` with F_SETFD takes integers and fails with EBADF for a number that is not open.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open (checked above), the parent opened it for this program, and the mask hands
+    // each number out once.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// Marks every descriptor above the standard three to close at exec.
 ///
 /// # Errors
@@ -91,4 +116,46 @@ pub fn close_others_at_exec() -> Result<(), ProcessError> {
     // on descriptors from 3 upwards, so no owner in this process is invalidated.
     let done = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if done == 0 { Ok(()) } else { Err(ProcessError::last("marking descriptors to close at exec")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wait_without_reaping;
+    use std::io::Read;
+
+    #[test]
+    fn guarded_child_dies_with_the_thread_that_spawned_it() {
+        let (mut reader, writer) = io::pipe().expect("pipe");
+        let child = std::thread::spawn(move || {
+            let mut command = Command::new("/bin/sleep");
+            command.arg("600").stdout(writer);
+            spawn_guarded(&mut command).expect("spawned")
+        })
+        .join()
+        .expect("thread");
+        assert_eq!(wait_without_reaping(child.id()).expect("end"), crate::End::Killed(libc::SIGKILL));
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).expect("end of file: nobody holds the pipe");
+    }
+
+    #[test]
+    fn passed_descriptors_have_their_numbers_and_no_others_are_open() {
+        let (mut reader, writer) = io::pipe().expect("pipe");
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "echo to-five >&5"]);
+        let status = pass_descriptors(&mut command, vec![(writer.into(), 5)]).status().expect("a shell");
+        drop(command);
+        assert!(status.success());
+        let mut text = String::new();
+        reader.read_to_string(&mut text).expect("text");
+        assert_eq!(text, "to-five\n");
+    }
+
+    #[test]
+    fn descriptors_that_were_not_passed_cannot_be_taken() {
+        for number in [-1, 0, 2, 10] {
+            assert!(take_inherited_descriptor(number).is_err());
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! What can go wrong between an owner and a broker, in words that name the next step.
 
 use coffer_core_admin::Cause;
-use serde::Deserialize;
+use coffer_core_protocol::error::ErrorBody;
 
 /// A call did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +62,7 @@ impl ClientError {
 
 /// The broker's refusal, as it said it.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the broker refused ({status}, {code}): {detail}{}", remedy(.causes))]
+#[error("the broker refused ({status}, {code}): {detail}{}", next_step(.causes, .remedy))]
 pub struct Refusal {
     /// The HTTP status.
     pub status: u16,
@@ -72,38 +72,40 @@ pub struct Refusal {
     pub detail: String,
     /// The failed checks, first cause first.
     pub causes: Vec<Cause>,
+    /// What to do, unless a cause says it better.
+    pub remedy: Option<String>,
     /// The attempt that `coffer explain` can show.
     pub attempt: Option<String>,
 }
 
-fn remedy(causes: &[Cause]) -> String {
-    match causes.first().and_then(|cause| cause.remedy.as_deref()) {
-        Some(remedy) => format!(" {remedy}"),
-        None => String::new(),
-    }
-}
-
-#[derive(Default, Deserialize)]
-struct Body {
-    #[serde(default)]
-    code: Option<String>,
-    #[serde(default)]
-    detail: Option<String>,
-    #[serde(default)]
-    causes: Vec<Cause>,
-    #[serde(default)]
-    attempt: Option<String>,
+fn next_step(causes: &[Cause], remedy: &Option<String>) -> String {
+    let first = causes.iter().find_map(|cause| cause.remedy.as_deref()).or(remedy.as_deref());
+    first.map(|remedy| format!(" {remedy}")).unwrap_or_default()
 }
 
 impl Refusal {
-    /// Reads an error body; a body that is not JSON gives a refusal without detail.
+    /// Reads an error body; a body that is not one gives a refusal without detail.
     pub(crate) fn from_answer(status: u16, body: &[u8]) -> Self {
-        let body: Body = serde_json::from_slice(body).unwrap_or_default();
+        match serde_json::from_slice(body) {
+            Ok(body) => Self::from_body(status, body),
+            Err(_) => Self {
+                status,
+                code: format!("http.{status}"),
+                detail: "The server gave no reason.".to_string(),
+                causes: Vec::new(),
+                remedy: None,
+                attempt: None,
+            },
+        }
+    }
+
+    pub(crate) fn from_body(status: u16, body: ErrorBody) -> Self {
         Self {
             status,
             code: body.code.unwrap_or_else(|| format!("http.{status}")),
-            detail: body.detail.unwrap_or_else(|| "The server gave no reason.".to_string()),
+            detail: body.detail,
             causes: body.causes,
+            remedy: body.remedy,
             attempt: body.attempt,
         }
     }
@@ -127,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_with_its_remedy() {
-        let body = br#"{"detail":"It differs.","code":"a.b","causes":[{"code":"a.b","title":"t","remedy":"Measure again."}]}"#;
+        let body = br#"{"type":"t","detail":"It differs.","code":"a.b","causes":[{"code":"a.b","title":"t","remedy":"Measure again."}]}"#;
         let text = Refusal::from_answer(403, body).to_string();
         assert!(text.contains("It differs. Measure again."), "{text}");
     }

@@ -1,1 +1,29 @@
 //! Seals, signs and inspects images in layouts and registries.
+//!
+//! The owner's side: plaintext layers are read here, and what is written is ciphertext and signatures. Writes
+//! to a layout are atomic; a registry sees a manifest only after its blobs.
+
+mod archive;
+mod copy;
+mod error;
+mod flatten;
+mod inspect;
+mod keys;
+mod layout;
+mod open;
+mod place;
+mod progress;
+mod registry;
+mod seal;
+mod sign;
+
+pub use copy::{Resolved, copy, resolve};
+pub use error::ImageError;
+pub use flatten::{Flat, Limits};
+pub use inspect::{Inspection, LayerInspection, SignatureInspection, inspect};
+pub use keys::{KeyPair, keygen, new_image_key};
+pub use layout::Layout;
+pub use place::{Destination, PlaceError, Source, Transport};
+pub use progress::{Progress, Step};
+pub use seal::{SealFormat, SealOptions, SealedImage, seal};
+pub use sign::{Signature, sign, verify};

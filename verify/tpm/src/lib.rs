@@ -1,1 +1,132 @@
 //! The judge for TPM 2.0 quotes.
+//!
+//! It checks that a certified attestation key signed a quote over the registers sent, for this challenge and
+//! this key. Left out: whether the registers are the wanted ones, which is `verify/appraisal`.
+
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+mod claims;
+mod key;
+mod log;
+mod quote;
+
+use coffer_core_evidence::Tee;
+use coffer_core_evidence::tpm::{Attest, Public, Signature, TpmError};
+use coffer_core_evidence::wire::TpmEvidence;
+use coffer_verify_api::{Check, Claims, Fault, Judgement, Question, Verified, Verifier};
+
+/// A root that certifies attestation keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustAnchor {
+    /// The root's certificate in DER.
+    pub certificate: Vec<u8>,
+    /// Whether a TPM under this root protects the guest from its host. False for software TPMs.
+    pub hardware: bool,
+}
+
+/// The judge of `tpm` evidence.
+#[derive(Clone, Debug)]
+pub struct TpmJudge {
+    anchors: Vec<TrustAnchor>,
+    certificates: Vec<Vec<u8>>,
+}
+
+impl TpmJudge {
+    /// A judge that believes keys certified under these roots. With none, it believes nothing.
+    pub fn new(anchors: Vec<TrustAnchor>) -> Self {
+        let certificates = anchors.iter().map(|anchor| anchor.certificate.clone()).collect();
+        Self { anchors, certificates }
+    }
+
+    /// A root that is configured twice protects only if both times it is said to.
+    fn is_hardware(&self, anchor: usize) -> bool {
+        let matched = self.certificates.get(anchor);
+        let mut same = self.anchors.iter().filter(|anchor| Some(&anchor.certificate) == matched).peekable();
+        same.peek().is_some() && same.all(|anchor| anchor.hardware)
+    }
+}
+
+/// The parts of evidence, parsed.
+struct Parts {
+    wire: TpmEvidence,
+    attest: Attest,
+    signature: Signature,
+    public: Option<Public>,
+}
+
+impl Verifier for TpmJudge {
+    fn tee(&self) -> Tee {
+        Tee::Tpm
+    }
+
+    fn verify(&self, question: &Question<'_>) -> Result<Judgement, Fault> {
+        let parts = match parse(question) {
+            Ok(parts) => parts,
+            Err(reason) => return Ok(Judgement::Rejected(vec![reason])),
+        };
+        let mut checks = vec![
+            Check::passed("tpm.evidence.format", "The evidence has the tpm form"),
+            Check::passed("tpm.quote.magic", "A TPM generated the quote")
+                .source("TPM 2.0 Library, Part 2, 6.2"),
+        ];
+        let restricted = key::restricted(&parts);
+        let proven = restricted.outcome == coffer_verify_api::Outcome::Passed;
+        checks.push(restricted);
+        let (chain, anchor) = key::chain(&parts.wire, &self.certificates, proven, question.at);
+        checks.push(chain);
+        checks.push(quote::signature(&parts));
+        checks.extend(quote::freshness_and_binding(&parts.attest, question.report_data));
+
+        let (registers, found) = quote::registers(&parts);
+        checks.extend(found);
+        let (events, found) = log::replay(parts.wire.event_log.as_deref(), registers.as_ref());
+        checks.extend(found);
+        if let Some(digest) = question.init_data {
+            checks.push(quote::init_data(digest, registers.as_ref()));
+        }
+
+        let hardware = anchor.is_some_and(|anchor| self.is_hardware(anchor));
+        let registers = registers.unwrap_or_default();
+        let claims = Claims {
+            tee: Tee::Tpm,
+            hardware,
+            json: claims::json(
+                &parts.attest,
+                parts.wire.pcr_bank,
+                &registers,
+                events.as_deref(),
+                question,
+                hardware,
+            ),
+            registers: registers.iter().map(|(pcr, value)| (format!("pcr{pcr}"), *value)).collect(),
+            events: events.unwrap_or_default(),
+        };
+        Ok(match Verified::from_checks(claims, checks) {
+            Ok(verified) => Judgement::Verified(verified),
+            Err(reasons) => Judgement::Rejected(reasons),
+        })
+    }
+}
+
+/// Everything that must be readable before anything can be judged.
+fn parse(question: &Question<'_>) -> Result<Parts, Check> {
+    let unreadable = |cause: String| {
+        Check::failed("tpm.evidence.format", "The evidence cannot be read")
+            .expected("tpm evidence of the KBS protocol")
+            .found(cause)
+            .remedy("use an attester that sends ak_public, tpm_quote and, for this broker, ak_certificates")
+    };
+    let wire = TpmEvidence::parse(question.evidence).map_err(|cause| unreadable(cause.to_string()))?;
+    let attest = Attest::parse(&wire.tpm_quote.message).map_err(|cause| match cause {
+        TpmError::Magic { found } => Check::failed("tpm.quote.magic", "No TPM generated the quote")
+            .expected(format!("{:#010x}", coffer_core_evidence::tpm::GENERATED))
+            .found(format!("{found:#010x}"))
+            .source("TPM 2.0 Library, Part 2, 6.2"),
+        other => unreadable(other.to_string()),
+    })?;
+    let signature =
+        Signature::parse(&wire.tpm_quote.signature).map_err(|cause| unreadable(cause.to_string()))?;
+    let public = wire.ak_tpmt_public.as_deref().map(Public::parse).transpose();
+    let public = public.map_err(|cause| unreadable(cause.to_string()))?;
+    Ok(Parts { wire, attest, signature, public })
+}

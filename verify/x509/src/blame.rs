@@ -94,13 +94,9 @@ fn refusal(der: &CertificateDer<'_>, purposes: &[Purpose], time: UnixTime) -> Op
 }
 
 fn wrong_purpose(sent: &[CertificateDer<'_>], purposes: &[Purpose], time: UnixTime) -> Option<PathError> {
-    sent.iter().enumerate().find_map(|(index, der)| match AnyOf(purposes).refuses(der, time) {
-        Some(found) => Some(PathError::Purpose {
-            which: Which::sent(index, der),
-            expected: purpose::list(purposes),
-            found,
-        }),
-        None => None,
+    sent.iter().enumerate().find_map(|(index, der)| {
+        let found = AnyOf(purposes).refuses(der, time)?;
+        Some(PathError::Purpose { which: Which::sent(index, der), expected: purpose::list(purposes), found })
     })
 }
 
@@ -130,7 +126,8 @@ fn wrong_signature(
         (found == Error::InvalidSignatureForPublicKey)
             .then(|| PathError::Signature { which, issuer: subject(issuer) })
     };
-    let inner = sent.iter().enumerate().skip(1).find_map(|(above, issuer)| bad(above.checked_sub(1)?, issuer));
+    let inner =
+        sent.iter().enumerate().skip(1).find_map(|(above, issuer)| bad(above.checked_sub(1)?, issuer));
     let top = sent.len().checked_sub(1)?;
     inner.or_else(|| roots.iter().find_map(|root| bad(top, root)))
 }

@@ -6,7 +6,12 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![cfg_attr(
     test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
 )]
 
 mod blame;
@@ -138,8 +143,10 @@ pub fn verify_path(
 
     let mut trusted = Vec::new();
     for (index, root) in roots.iter().enumerate() {
-        let malformed =
-            |why: webpki::Error| PathError::Malformed { which: Which::anchor(index, root), why: why.to_string() };
+        let malformed = |why: webpki::Error| PathError::Malformed {
+            which: Which::anchor(index, root),
+            why: why.to_string(),
+        };
         trusted.push(anchor_from_trusted_cert(root).map_err(malformed)?);
     }
     let malformed =

@@ -71,11 +71,12 @@ impl Event {
             | EventType::EFI_BOOT_SERVICES_DRIVER
             | EventType::EFI_RUNTIME_SERVICES_DRIVER => image(&self.data),
             EventType::EVENT_TAG => tagged(&self.data),
-            EventType::SEPARATOR => {
-                self.data.as_slice().try_into().ok().map(|value| Description::Separator {
-                    value: u32::from_le_bytes(value),
-                })
-            }
+            EventType::SEPARATOR => self
+                .data
+                .as_slice()
+                .try_into()
+                .ok()
+                .map(|value| Description::Separator { value: u32::from_le_bytes(value) }),
             _ => text(&self.data).map(Description::Text),
         };
         found.unwrap_or(opaque)
@@ -85,7 +86,9 @@ impl Event {
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::FirmwareBlob { base, length } => write!(f, "firmware volume of {length} bytes at {base:#x}"),
+            Self::FirmwareBlob { base, length } => {
+                write!(f, "firmware volume of {length} bytes at {base:#x}")
+            }
             Self::Variable { name, length, .. } => write!(f, "variable {name} ({length} bytes)"),
             Self::Image { length, path } => write!(f, "program of {length} bytes from {path}"),
             Self::Tagged { text, .. } | Self::Text(text) => f.write_str(text),
@@ -194,7 +197,9 @@ pub fn device_path(bytes: &[u8]) -> String {
                 [function, device, ..] => format!("Pci({device:#x},{function:#x})"),
                 _ => "Pci".to_owned(),
             },
-            (2, 1) => format!("Acpi({:#x},{:#x})", u32_at(body, 0).unwrap_or(0), u32_at(body, 4).unwrap_or(0)),
+            (2, 1) => {
+                format!("Acpi({:#x},{:#x})", u32_at(body, 0).unwrap_or(0), u32_at(body, 4).unwrap_or(0))
+            }
             (4, 3) => format!("VenMedia({})", guid(body).unwrap_or_default()),
             (4, 4) => utf16(body),
             (4, 6) => format!("FvFile({})", guid(body).unwrap_or_default()),

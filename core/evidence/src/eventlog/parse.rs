@@ -81,7 +81,9 @@ pub enum EventLogError {
         register: u32,
     },
     /// Register 0 cannot begin like this.
-    #[error("event {event}: the startup locality is {found}; expected 0, 3 or 4, before register 0 is extended")]
+    #[error(
+        "event {event}: the startup locality is {found}; expected 0, 3 or 4, before register 0 is extended"
+    )]
     StartupLocality {
         /// The event's number.
         event: usize,
@@ -173,9 +175,7 @@ fn scan(bytes: &[u8]) -> Result<(EventLog, usize), EventLogError> {
     let agile = first.kind == EventType::NO_ACTION && first.data.starts_with(SPEC_ID_CRYPTO_AGILE);
     let (form, banks) = match agile {
         true => (Form::CryptoAgile, spec_id_banks(&first.data)?),
-        false => {
-            (Form::Sha1Only, vec![Bank { id: 4, digest_size: 20, algorithm: Some(Algorithm::Sha1) }])
-        }
+        false => (Form::Sha1Only, vec![Bank { id: 4, digest_size: 20, algorithm: Some(Algorithm::Sha1) }]),
     };
     let mut log = EventLog { form, banks, startup_locality: 0, events: Vec::new() };
     // The header of a crypto-agile log has a digest of zeros in a bank that the log may lack.
@@ -234,11 +234,7 @@ fn agile_event(reader: &mut Reader<'_>, banks: &[Bank]) -> Result<Event, EventLo
     let kind = EventType(reader.u32("the type")?);
     let count = reader.u32("the digest count")?;
     if usize::try_from(count) != Ok(banks.len()) {
-        return Err(EventLogError::DigestCount {
-            event: reader.event,
-            expected: banks.len(),
-            found: count,
-        });
+        return Err(EventLogError::DigestCount { event: reader.event, expected: banks.len(), found: count });
     }
     let mut digests: Vec<Digest> = Vec::with_capacity(banks.len());
     let mut seen: Vec<u16> = Vec::with_capacity(banks.len());

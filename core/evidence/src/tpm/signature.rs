@@ -2,8 +2,8 @@
 
 use coffer_core_digest::Algorithm;
 
-use super::TpmError;
 use super::read::Reader;
+use super::{TpmError, spki};
 
 /// `MAX_RSA_KEY_BYTES` of the largest key that anyone uses in a TPM.
 const MAX_RSA: u16 = 512;
@@ -101,16 +101,12 @@ impl Signature {
         }
     }
 
-    /// The signature as crypto libraries take it: RSA as it is; ECDSA as `r || s`, each `width` bytes long.
-    /// None if a number is too long for the curve.
-    pub fn fixed(&self, width: usize) -> Option<Vec<u8>> {
+    /// The signature as crypto libraries take it: RSA as it is; ECDSA as `ECDSA-Sig-Value` in DER (RFC 3279,
+    /// section 2.2.3).
+    pub fn encoded(&self) -> Vec<u8> {
         match self {
-            Self::Rsa { bytes, .. } => Some(bytes.clone()),
-            Self::Ecdsa { r, s, .. } => {
-                let mut fixed = left_padded(r, width)?;
-                fixed.extend(left_padded(s, width)?);
-                Some(fixed)
-            }
+            Self::Rsa { bytes, .. } => bytes.clone(),
+            Self::Ecdsa { r, s, .. } => spki::pair(r, s),
         }
     }
 }

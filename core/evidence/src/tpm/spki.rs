@@ -1,4 +1,4 @@
-//! `SubjectPublicKeyInfo`, written in DER, and the kind of a key that is already in this form.
+//! Keys and signatures written in DER, and the kind of a key that is already in this form.
 
 use super::public::Curve;
 
@@ -40,8 +40,12 @@ impl KeyKind {
 }
 
 pub(super) fn rsa(modulus: &[u8], exponent: u32) -> Vec<u8> {
-    let numbers = [integer(modulus), integer(&exponent.to_be_bytes())].concat();
-    info(&RSA, &element(SEQUENCE, &numbers))
+    info(&RSA, &pair(modulus, &exponent.to_be_bytes()))
+}
+
+/// A sequence of two unsigned numbers.
+pub(super) fn pair(first: &[u8], second: &[u8]) -> Vec<u8> {
+    element(SEQUENCE, &[integer(first), integer(second)].concat())
 }
 
 pub(super) fn ec(curve: Curve, x: &[u8], y: &[u8]) -> Vec<u8> {

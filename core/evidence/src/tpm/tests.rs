@@ -116,12 +116,9 @@ fn a_short_coordinate_is_padded_to_the_curves_width() {
 }
 
 #[test]
-fn ecdsa_numbers_take_the_curves_width_or_are_refused() {
-    let signature = Signature::Ecdsa { hash: Algorithm::Sha256, r: vec![0, 0, 1], s: vec![2; 32] };
-    let fixed = signature.fixed(32).unwrap();
-    assert_eq!(fixed[..32], [&[0; 31][..], &[1]].concat());
-    assert_eq!(fixed[32..], [2; 32]);
-    assert_eq!(signature.fixed(31), None);
+fn ecdsa_numbers_are_written_without_leading_zeros_and_never_negative() {
+    let signature = Signature::Ecdsa { hash: Algorithm::Sha256, r: vec![0, 0, 1], s: vec![0x80, 2] };
+    assert_eq!(signature.encoded(), [0x30, 8, 2, 1, 1, 2, 3, 0, 0x80, 2]);
 }
 
 #[test]

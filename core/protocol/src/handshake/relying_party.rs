@@ -256,8 +256,7 @@ impl Challenger {
 
     /// Takes `POST /kbs/v0/attest` with its cookie.
     pub fn accept(&self, cookie: &str, attest_body: &[u8], now_s: u64) -> Result<Submission, Refusal> {
-        let keys = std::iter::once(&self.current).chain(&self.previous);
-        let sealed = Sealed::open(cookie, keys)?;
+        let sealed = self.open(cookie)?;
         let age_s = now_s.saturating_sub(sealed.issued_at);
         if age_s > self.lifetime_s {
             return Err(Refusal::Expired { age_s, lifetime_s: self.lifetime_s });
@@ -274,6 +273,17 @@ impl Challenger {
             return Err(Refusal::Nonce);
         }
         Self::submission(&sealed, request)
+    }
+
+    /// The name of the attempt that a cookie of ours belongs to. Says nothing of whether there was evidence, nor
+    /// of time: what was recorded under that name, and the token's own end, decide.
+    pub fn session(&self, cookie: &str) -> Result<String, Refusal> {
+        Ok(attempt_of(&self.open(cookie)?.nonce))
+    }
+
+    fn open(&self, cookie: &str) -> Result<Sealed, Refusal> {
+        let keys = std::iter::once(&self.current).chain(&self.previous);
+        Ok(Sealed::open(cookie, keys)?)
     }
 
     fn submission(sealed: &Sealed, request: AttestRequest) -> Result<Submission, Refusal> {

@@ -1,0 +1,107 @@
+//! The kernel as the firmware receives it: QEMU writes the boot protocol's loader fields into its header.
+//!
+//! SPEC: Linux, Documentation/arch/x86/boot.rst; QEMU, hw/i386/x86.c (`x86_load_linux`). QEMU 7.2 and 10.0 write
+//! the same bytes. So the kernel's measured hash depends on the memory size and on the initrd's size.
+
+use crate::LaunchError;
+use crate::bytes::{put, slice, u16_at, u32_at};
+
+/// Memory that q35 gives below 4 GiB: all of it, or 2 GiB where that would reach 2.75 GiB (hw/i386/pc_q35.c).
+const Q35_LOW_LIMIT: u64 = 0xb000_0000;
+const Q35_LOW_SPLIT: u64 = 0x8000_0000;
+/// Memory below the low end that QEMU keeps for ACPI tables (`acpi_data_size`).
+const ACPI_DATA: u64 = 0x2_8000;
+const LOADER_TYPE_QEMU: u8 = 0xb0;
+const CAN_USE_HEAP: u8 = 0x80;
+const COMMAND_LINE_ADDRESS: u32 = 0x2_0000;
+/// From the real-mode code at 0x10000 to the command line, less 0x200.
+const HEAP_END: u16 = 0xfe00;
+/// `XLF_CAN_BE_LOADED_ABOVE_4G`.
+const XLF_ABOVE_4G: u16 = 1 << 1;
+
+/// The bytes of memory that a q35 machine has below 4 GiB.
+pub const fn low_memory(memory_mib: u32) -> u64 {
+    let all = (memory_mib as u64) << 20;
+    if all >= Q35_LOW_LIMIT { Q35_LOW_SPLIT } else { all }
+}
+
+/// The kernel file as QEMU gives it to the firmware.
+pub fn as_loaded(kernel: &[u8], initrd_size: usize, memory_mib: u32) -> Result<Vec<u8>, LaunchError> {
+    const SHORT: LaunchError = LaunchError::Kernel("it is shorter than its header");
+    if slice(kernel, 0x202, 4) != Some(b"HdrS") {
+        return Err(LaunchError::Kernel("there is no setup header"));
+    }
+    let protocol = u16_at(kernel, 0x206).ok_or(SHORT)?;
+    let flags = kernel.get(0x211).copied().ok_or(SHORT)?;
+    // Older protocols, and kernels loaded low, take other addresses.
+    if protocol < 0x203 || flags & 1 == 0 {
+        return Err(LaunchError::Kernel("its boot protocol is older than 2.03"));
+    }
+    let above_4g = protocol >= 0x20c && u16_at(kernel, 0x236).ok_or(SHORT)? & XLF_ABOVE_4G != 0;
+    let limit = match above_4g {
+        true => u64::from(u32::MAX),
+        false => u64::from(u32_at(kernel, 0x22c).ok_or(SHORT)?),
+    };
+    let memory = low_memory(memory_mib);
+    let refused = LaunchError::Initrd { size: initrd_size, memory };
+    let size = u32::try_from(initrd_size).map_err(|_| refused.clone())?;
+    let end = memory.saturating_sub(ACPI_DATA);
+    let last = if limit >= end { end.saturating_sub(1) } else { limit };
+    let address = last.checked_sub(u64::from(size)).map(|address| address & !0xfff);
+    // The kernel itself stands from 1 MiB on.
+    let address = address.filter(|address| *address > 1 << 20).and_then(|a| u32::try_from(a).ok());
+    let (Some(address), true) = (address, size > 0) else { return Err(refused) };
+
+    let mut out = kernel.to_vec();
+    let fields: [(usize, &[u8]); 6] = [
+        (0x210, &[LOADER_TYPE_QEMU]),
+        (0x211, &[flags | CAN_USE_HEAP]),
+        (0x218, &address.to_le_bytes()),
+        (0x21c, &size.to_le_bytes()),
+        (0x224, &HEAP_END.to_le_bytes()),
+        (0x228, &COMMAND_LINE_ADDRESS.to_le_bytes()),
+    ];
+    for (at, value) in fields {
+        put(&mut out, at, value).ok_or(SHORT)?;
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Vec<u8> {
+        let mut kernel = vec![0; 0x300];
+        kernel[0x202..0x206].copy_from_slice(b"HdrS");
+        kernel[0x206..0x208].copy_from_slice(&0x20fu16.to_le_bytes());
+        kernel[0x211] = 1;
+        kernel[0x22c..0x230].copy_from_slice(&0x7fff_ffffu32.to_le_bytes());
+        kernel[0x236] = 0x7f;
+        kernel
+    }
+
+    #[test]
+    fn the_initrd_ends_below_the_acpi_tables() {
+        let out = as_loaded(&header(), 0x1000, 512).unwrap();
+        assert_eq!(u32_at(&out, 0x218), Some((0x2000_0000 - 0x28000 - 1 - 0x1000) & !0xfff));
+        assert_eq!(u32_at(&out, 0x21c), Some(0x1000));
+        assert_eq!((out[0x210], out[0x211]), (0xb0, 0x81));
+        assert_eq!(u16_at(&out, 0x224), Some(0xfe00));
+    }
+
+    #[test]
+    fn memory_beyond_the_split_does_not_move_the_initrd() {
+        assert_eq!(as_loaded(&header(), 9, 4096), as_loaded(&header(), 9, 8192));
+        assert_ne!(as_loaded(&header(), 9, 512), as_loaded(&header(), 9, 513));
+    }
+
+    #[test]
+    fn what_is_no_bzimage_is_refused() {
+        assert!(matches!(as_loaded(b"", 1, 512), Err(LaunchError::Kernel(_))));
+        assert!(matches!(as_loaded(&[0x7f; 0x400], 1, 512), Err(LaunchError::Kernel(_))));
+        assert!(matches!(as_loaded(&header()[..0x220], 1, 512), Err(LaunchError::Kernel(_))));
+        assert!(matches!(as_loaded(&header(), 0, 512), Err(LaunchError::Initrd { .. })));
+        assert!(matches!(as_loaded(&header(), 600 << 20, 512), Err(LaunchError::Initrd { .. })));
+    }
+}

@@ -1,0 +1,198 @@
+//! The client of one broker: attests when it must, holds the session, fetches resources.
+
+use std::sync::Arc;
+
+use coffer_core_digest::Digest;
+use coffer_core_evidence::{ReportData, Tee};
+use coffer_core_protocol::Algorithm;
+use coffer_core_protocol::ear::Status;
+use coffer_core_protocol::error::ErrorBody;
+use coffer_core_protocol::handshake::attester::{Attester, AttesterError, Session};
+use coffer_core_protocol::jws::Compact;
+use coffer_core_protocol::tee_key::TeeKey;
+use coffer_core_protocol::uri::ResourcePath;
+use coffer_core_secret::SecretBytes;
+use tokio::sync::Mutex;
+
+use crate::http::{Broker, Reply};
+use crate::{AttestError, Attested, EvidenceSource, Keys, Pending, refused};
+
+/// How often a request is answered with a new attestation (KBS protocol, client rule).
+const RENEWALS: u32 = 3;
+/// The longest runtime data that evidence carries.
+const MAX_RUNTIME_DATA: usize = 64;
+
+/// A client of the owner's broker.
+pub struct KeyClient {
+    broker: Broker,
+    source: Arc<dyn EvidenceSource>,
+    init_data: String,
+    session: Mutex<Option<Arc<Session>>>,
+}
+
+impl KeyClient {
+    /// A client that has not attested yet. `init_data` is the text whose digest is bound.
+    #[must_use]
+    pub fn new(broker: Broker, source: Arc<dyn EvidenceSource>, init_data: String) -> Self {
+        Self { broker, source, init_data, session: Mutex::new(None) }
+    }
+
+    /// Attests now and holds the session, whatever the appraisal says.
+    ///
+    /// # Errors
+    /// When there is no evidence, no broker, or the broker refuses the evidence.
+    pub async fn attest(&self) -> Result<Attested, AttestError> {
+        let mut held = self.session.lock().await;
+        let session = Arc::new(self.shake_hands().await?);
+        let status = status(&session)?;
+        let attempt = session.attempt().to_owned();
+        *held = Some(session);
+        Ok(Attested { status, attempt })
+    }
+
+    /// Attests, and refuses a machine that was judged other than expected.
+    ///
+    /// # Errors
+    /// As [`Self::attest`]; and when the appraisal's result is `contraindicated`.
+    pub async fn attest_as_expected(&self) -> Result<Attested, AttestError> {
+        let attested = self.attest().await?;
+        if attested.status != Status::Contraindicated {
+            return Ok(attested);
+        }
+        let held = self.session.lock().await;
+        let verdict = held.as_ref().and_then(|session| session.verdict());
+        let causes = verdict.map(refused::failed_checks).unwrap_or_default();
+        Err(AttestError::Contraindicated { causes, attempt: attested.attempt })
+    }
+
+    async fn shake_hands(&self) -> Result<Session, AttestError> {
+        let key = TeeKey::generate().map_err(|why| AttestError::Provider { why: why.to_string() })?;
+        let (attester, body) = Attester::begin(self.source.tee(), key).map_err(|e| own("auth", e, None))?;
+        let reply = self.broker.post("auth", "/auth", None, body).await?;
+        let cookie = reply.cookie.clone();
+        let body = accepted("auth", reply, None)?;
+        let (challenged, report_data) = attester.on_challenge(&body).map_err(|e| own("auth", e, None))?;
+        let attempt = challenged.attempt();
+        let evidence = self.source.evidence(report_data).await?;
+        let (attesting, body) = challenged
+            .evidence(evidence, "", Some(&self.init_data))
+            .map_err(|e| own("attest", e, Some(&attempt)))?;
+        let reply = self.broker.post("attest", "/attest", cookie.as_deref(), body).await?;
+        let body = accepted("attest", reply, Some(&attempt))?;
+        attesting.on_response(&body).map_err(|e| own("attest", e, Some(&attempt)))
+    }
+
+    /// The session, attesting if there is none.
+    async fn session(&self) -> Result<Arc<Session>, AttestError> {
+        let mut held = self.session.lock().await;
+        if let Some(session) = held.as_ref() {
+            return Ok(Arc::clone(session));
+        }
+        let session = Arc::new(self.shake_hands().await?);
+        *held = Some(Arc::clone(&session));
+        Ok(session)
+    }
+
+    /// Forgets a session that the broker no longer accepts, unless another task has renewed it already.
+    async fn forget(&self, old: &Arc<Session>) {
+        let mut held = self.session.lock().await;
+        if held.as_ref().is_some_and(|session| Arc::ptr_eq(session, old)) {
+            *held = None;
+        }
+    }
+
+    async fn fetch(&self, session: &Session, path: &ResourcePath) -> Result<SecretBytes, AttestError> {
+        const STEP: &str = "a resource";
+        let reply = self.broker.get(STEP, &format!("/resource/{path}"), session.token()).await?;
+        let body = accepted(STEP, reply, Some(session.attempt()))?;
+        session.open(&body).map_err(|why| AttestError::Protocol { step: STEP, why: why.to_string() })
+    }
+
+    /// A resource, attesting again where the token is no longer accepted.
+    async fn resource_of(&self, path: &ResourcePath) -> Result<SecretBytes, AttestError> {
+        let mut renewals = 0;
+        loop {
+            let session = self.session().await?;
+            match self.fetch(&session, path).await {
+                Err(error) if error.asks_to_attest_again() && renewals < RENEWALS => {
+                    renewals += 1;
+                    self.forget(&session).await;
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+impl Keys for KeyClient {
+    fn resource<'a>(&'a self, path: &'a ResourcePath) -> Pending<'a, SecretBytes> {
+        Box::pin(self.resource_of(path))
+    }
+
+    fn token(&self) -> Pending<'_, SecretBytes> {
+        Box::pin(async move {
+            let session = self.session().await?;
+            let json = serde_json::json!({"token": session.token()});
+            Ok(SecretBytes::new(json.to_string().into_bytes()))
+        })
+    }
+
+    fn evidence<'a>(&'a self, runtime_data: &'a [u8]) -> Pending<'a, Vec<u8>> {
+        Box::pin(async move {
+            let found = runtime_data.len();
+            let too_long = AttestError::RuntimeData { limit: MAX_RUNTIME_DATA, found };
+            if found > MAX_RUNTIME_DATA {
+                return Err(too_long);
+            }
+            let mut field = runtime_data.to_vec();
+            field.resize(MAX_RUNTIME_DATA, 0);
+            let field = Digest::from_bytes(Algorithm::Sha512, &field).map_err(|_| too_long)?;
+            let evidence = self.source.evidence(ReportData::from_runtime_hash(field)).await?;
+            serde_json::to_vec(&evidence)
+                .map_err(|why| AttestError::Evidence { what: "its form", why: why.to_string() })
+        })
+    }
+
+    fn tee(&self) -> Tee {
+        self.source.tee()
+    }
+}
+
+/// The body of a reply that is no refusal.
+fn accepted(step: &'static str, reply: Reply, attempt: Option<&str>) -> Result<Vec<u8>, AttestError> {
+    if (200..300).contains(&reply.status) {
+        return Ok(reply.body);
+    }
+    let body = serde_json::from_slice(&reply.body).unwrap_or_else(|_| ErrorBody {
+        kind: String::new(),
+        detail: format!("HTTP {} without a reason", reply.status),
+        code: None,
+        causes: Vec::new(),
+        remedy: None,
+        attempt: None,
+    });
+    let attempt = attempt.map(str::to_owned);
+    Err(AttestError::Refused { step, status: reply.status, body: Box::new(body), attempt })
+}
+
+fn own(step: &'static str, error: AttesterError, attempt: Option<&str>) -> AttestError {
+    match error {
+        AttesterError::Refused(body) => {
+            AttestError::Refused { step, status: 200, body, attempt: attempt.map(str::to_owned) }
+        }
+        other => AttestError::Protocol { step, why: other.to_string() },
+    }
+}
+
+/// What the token says of the machine. TRUST: TLS to the pinned broker is what makes the token its word; the key in
+/// the header only shows that the token is whole.
+fn status(session: &Session) -> Result<Status, AttestError> {
+    let wrong = |why: String| AttestError::Protocol { step: "attest", why };
+    let compact = Compact::parse(session.token()).map_err(|why| wrong(why.to_string()))?;
+    let key = compact.insecure_header_key().map_err(|why| wrong(why.to_string()))?;
+    let payload = compact.verify(&key).map_err(|why| wrong(why.to_string()))?;
+    let claims: serde_json::Value = serde_json::from_slice(payload).map_err(|why| wrong(why.to_string()))?;
+    let status = claims.pointer("/submods/cpu0/ear.status").cloned();
+    let status = status.ok_or_else(|| wrong("the token has no ear.status".into()))?;
+    serde_json::from_value(status).map_err(|why| wrong(why.to_string()))
+}

@@ -1,0 +1,204 @@
+//! HTTP to the one broker: pinned TLS, no redirects, bounded replies, bounded patience.
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coffer_core_protocol::wire::MAX_REPLY;
+use reqwest::{Method, Response, StatusCode, header};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::AttestError;
+
+/// How long an absent broker is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// How often a step is tried.
+    pub attempts: u32,
+    /// The pause after the first failure; it doubles up to two seconds.
+    pub pause: Duration,
+    /// How long one try may take.
+    pub timeout: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { attempts: 8, pause: Duration::from_millis(250), timeout: Duration::from_secs(60) }
+    }
+}
+
+/// A way to the broker.
+pub struct Broker {
+    client: reqwest::Client,
+    base: String,
+    patience: Patience,
+}
+
+/// A reply whose body was read.
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) cookie: Option<String>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Broker {
+    /// A way to `url` that trusts the certificates in `certificate_pem` and no others.
+    ///
+    /// # Errors
+    /// When the address is no URL, or there is no certificate in the PEM text.
+    pub fn new(url: &str, certificate_pem: &str, patience: Patience) -> Result<Self, AttestError> {
+        let wrong = |why: String| AttestError::Broker { why };
+        let parsed = reqwest::Url::parse(url).map_err(|why| wrong(format!("{url:?} is no URL: {why}")))?;
+        if !matches!(parsed.scheme(), "https" | "http") {
+            return Err(wrong(format!("{url:?} is neither https nor http")));
+        }
+        let tls = tls_config(certificate_pem).map_err(wrong)?;
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .https_only(parsed.scheme() == "https")
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(10))
+            .timeout(patience.timeout)
+            .user_agent(concat!("coffer-agent/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|why| wrong(why.to_string()))?;
+        Ok(Self { client, base: format!("{}/kbs/v0", url.trim_end_matches('/')), patience })
+    }
+
+    pub(crate) async fn post(
+        &self,
+        step: &'static str,
+        path: &str,
+        cookie: Option<&str>,
+        body: Vec<u8>,
+    ) -> Result<Reply, AttestError> {
+        self.send(step, Method::POST, path, cookie.map(|cookie| (header::COOKIE, cookie.to_owned())), body)
+            .await
+    }
+
+    pub(crate) async fn get(
+        &self,
+        step: &'static str,
+        path: &str,
+        token: &str,
+    ) -> Result<Reply, AttestError> {
+        let bearer = (header::AUTHORIZATION, format!("Bearer {token}"));
+        self.send(step, Method::GET, path, Some(bearer), Vec::new()).await
+    }
+
+    /// One step, again for as long as nobody answers or the broker asks to wait, within bounds.
+    async fn send(
+        &self,
+        step: &'static str,
+        method: Method,
+        path: &str,
+        extra: Option<(header::HeaderName, String)>,
+        body: Vec<u8>,
+    ) -> Result<Reply, AttestError> {
+        let url = format!("{}{path}", self.base);
+        let mut pause = self.patience.pause;
+        let mut attempt = 1;
+        loop {
+            let mut request = self.client.request(method.clone(), &url);
+            if let Some((name, value)) = &extra {
+                request = request.header(name, value);
+            }
+            if method == Method::POST {
+                request = request.header(header::CONTENT_TYPE, "application/json").body(body.clone());
+            }
+            let last = attempt >= self.patience.attempts;
+            match request.send().await {
+                Ok(reply) if asks_to_wait(reply.status()) && !last => {}
+                Ok(reply) => return read(step, reply).await,
+                Err(cause) => {
+                    let why = reasons(&cause);
+                    if is_certificate(&cause) {
+                        return Err(AttestError::Certificate { url: self.base.clone(), why });
+                    }
+                    if last {
+                        let url = self.base.clone();
+                        return Err(AttestError::Unreachable { url, attempts: attempt, why });
+                    }
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+            attempt += 1;
+        }
+    }
+}
+
+fn asks_to_wait(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+}
+
+async fn read(step: &'static str, mut reply: Response) -> Result<Reply, AttestError> {
+    let wrong = |why: String| AttestError::Protocol { step, why };
+    let status = reply.status().as_u16();
+    if reply.status().is_redirection() {
+        return Err(wrong(format!("it is a redirection (HTTP {status}), which is not followed")));
+    }
+    let cookie = reply.headers().get(header::SET_COOKIE).and_then(|value| value.to_str().ok());
+    let cookie = cookie.and_then(|text| text.split(';').next()).map(str::to_owned);
+    let mut body = Vec::new();
+    while let Some(piece) = reply.chunk().await.map_err(|cause| wrong(reasons(&cause)))? {
+        if body.len().saturating_add(piece.len()) > MAX_REPLY {
+            return Err(wrong(format!("it has more than {MAX_REPLY} bytes")));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(Reply { status, cookie, body })
+}
+
+/// A TLS configuration that trusts these certificates only, with the hybrid key exchange offered first.
+pub(crate) fn tls_config(certificate_pem: &str) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(certificate_pem.as_bytes()) {
+        let certificate = certificate.map_err(|why| format!("its certificate is not PEM: {why}"))?;
+        roots.add(certificate).map_err(|why| format!("its certificate is refused: {why}"))?;
+    }
+    if roots.is_empty() {
+        return Err("there is no certificate to pin".into());
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    Ok(builder.map_err(|why| why.to_string())?.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Whether the failure is that of the other side's certificate, and not of the way there.
+fn is_certificate(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(rustls::Error::InvalidCertificate(_)) = tls_error(error) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls);
+    }
+    // An error inside `io::Error` is not among its sources.
+    let inner = error.downcast_ref::<std::io::Error>()?.get_ref()?;
+    tls_error(inner)
+}
+
+/// The chain of reasons in one line; the outermost only repeats the address.
+fn reasons(error: &reqwest::Error) -> String {
+    let mut text = Vec::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let reason = error.to_string();
+        if text.last() != Some(&reason) {
+            text.push(reason);
+        }
+        cause = error.source();
+    }
+    if text.is_empty() { error.to_string() } else { text.join(": ") }
+}

@@ -1,0 +1,38 @@
+//! What the rest of the guest asks of attestation, so that tests can stand in for a broker.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use coffer_core_evidence::Tee;
+use coffer_core_protocol::ear::Status;
+use coffer_core_protocol::uri::ResourcePath;
+use coffer_core_secret::SecretBytes;
+
+use crate::AttestError;
+
+/// An answer that comes later.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, AttestError>> + Send + 'a>>;
+
+/// The result of an attestation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attested {
+    /// What the appraisal says of the machine.
+    pub status: Status,
+    /// The broker's name for the attempt.
+    pub attempt: String,
+}
+
+/// Where secrets come from.
+pub trait Keys: Send + Sync {
+    /// A resource of the broker.
+    fn resource<'a>(&'a self, path: &'a ResourcePath) -> Pending<'a, SecretBytes>;
+
+    /// A valid attestation token and the key that it is bound to, in the form of the attestation agent's `kbs` token.
+    fn token(&self) -> Pending<'_, SecretBytes>;
+
+    /// Evidence over data of the workload's, as JSON.
+    fn evidence<'a>(&'a self, runtime_data: &'a [u8]) -> Pending<'a, Vec<u8>>;
+
+    /// The TEE.
+    fn tee(&self) -> Tee;
+}

@@ -1,0 +1,228 @@
+//! What a sandbox holds while it lives: run directory, TPM, machine. Made in order, and ended in the reverse order.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use coffer_host_vmm::{
+    Accelerator, Channel, Disk, Firmware, Kind, LinuxBoot, Machine, MachineError, MachineSpec, Qemu, Vmm,
+};
+use coffer_host_vtpm::{RunningVtpm, Vtpm, VtpmCa};
+
+use crate::config::{ChannelKind, ConsoleLog, INIT_DATA_SERIAL, SandboxConfig, disk_serial};
+use crate::console;
+use crate::error::{SandboxError, Tail};
+use crate::rundir::RunDir;
+
+/// What QEMU needs beside the guest's memory, in MiB.
+const MACHINE_OVERHEAD_MIB: u64 = 96;
+/// What software emulation needs on top, in MiB: its cache of translated code.
+const EMULATION_OVERHEAD_MIB: u64 = 128;
+/// What a run directory may take, in MiB: firmware variables, TPM state, init-data, console.
+const RUN_DIRECTORY_MIB: u64 = 16;
+/// The name of the console that a failed sandbox leaves beside its run directory.
+const FAILED_CONSOLE: &str = "last-failure-console.log";
+/// How often another vsock address is tried.
+const CID_TRIALS: u32 = 16;
+
+/// Fields are dropped in order: the machine before its TPM, both before their directory.
+pub(crate) struct Parts {
+    pub(crate) machine: Box<dyn Machine>,
+    vtpm: RunningVtpm,
+    run_dir: RunDir,
+    console: PathBuf,
+    keeps_console: bool,
+    /// The machine's vsock address, if that is its channel.
+    pub(crate) cid: Option<u32>,
+    /// Steps of the start and when they were done.
+    pub(crate) steps: Vec<(&'static str, String, Instant)>,
+    pub(crate) record: Option<File>,
+}
+
+impl Parts {
+    /// Makes and starts everything. To be called on a thread that lasts: the machine ends with it.
+    pub(crate) fn start(config: &SandboxConfig) -> Result<Self, SandboxError> {
+        check_memory(config)?;
+        check_ports(config)?;
+        let record = config.record_channel.as_deref().map(open_record).transpose()?;
+        let run_dir = RunDir::create(config.run_dir_root.as_deref())?;
+        check_disk(run_dir.path())?;
+        let mut steps = Vec::new();
+        let spec = machine_spec(config, run_dir.path())?;
+        steps.push(("prepare", "private run directory, firmware variables, init-data disk".into(), Instant::now()));
+
+        let ca = VtpmCa::load_or_create(&config.vtpm_ca)?;
+        let name = run_dir.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let made = Vtpm::manufacture(&ca, run_dir.path().join("tpm"), &name)?;
+        let vtpm = made.start(run_dir.path().join("tpm.sock"))?;
+        steps.push(("tpm", "software TPM with a certified attestation key".into(), Instant::now()));
+
+        let mut spec = MachineSpec { tpm: vtpm.control_socket().map(Path::to_owned), ..spec };
+        let machine = start_machine(&mut spec)?;
+        steps.push(("qemu", format!("machine started, {} MiB, {} cpu", spec.memory_mib, spec.cpus), Instant::now()));
+        let cid = match spec.channel {
+            Some(Channel::Vsock { cid }) => Some(cid),
+            _ => None,
+        };
+        let console = spec.console_log.unwrap_or_default();
+        let keeps_console = matches!(config.console, ConsoleLog::Keep(_));
+        Ok(Self { machine, vtpm, run_dir, console, keeps_console, cid, steps, record })
+    }
+
+    /// The end of the console for an error, and a copy of all of it that stays.
+    pub(crate) fn console_tail(&self) -> Tail {
+        let lines = console::tail(&self.console);
+        let file = if self.keeps_console {
+            Some(self.console.clone())
+        } else {
+            let kept = self.run_dir.beside(FAILED_CONSOLE);
+            fs::copy(&self.console, &kept).ok().map(|_| kept)
+        };
+        Tail { lines, file }
+    }
+
+    /// Why a machine that is silent now is so.
+    pub(crate) fn diagnose(&mut self, reason: String, patience: Duration) -> SandboxError {
+        let ended = self.machine.wait(patience);
+        let console = self.console_tail();
+        if let Some(reason) = console::panic_reason(&self.console) {
+            return SandboxError::GuestPanicked { reason, console };
+        }
+        match ended {
+            Ok(Some(status)) => {
+                let errors = match self.machine.errors() {
+                    errors if errors.is_empty() => String::new(),
+                    errors => format!(" It said: {errors}."),
+                };
+                SandboxError::MachineEnded { status: status.to_string(), errors, console }
+            }
+            Ok(None) => SandboxError::Channel { reason, console },
+            Err(error) => error.into(),
+        }
+    }
+
+    /// The processes of the sandbox, for tests of their end.
+    pub(crate) fn processes(&self) -> [u32; 2] {
+        [self.machine.process_id(), self.vtpm.id()]
+    }
+
+    pub(crate) fn run_dir(&self) -> &Path {
+        self.run_dir.path()
+    }
+}
+
+fn start_machine(spec: &mut MachineSpec) -> Result<Box<dyn Machine>, SandboxError> {
+    let mut trial = 0;
+    loop {
+        match Vmm::start(&Qemu::default(), spec) {
+            Err(MachineError::Ended { errors, .. })
+                if errors.contains("unable to set guest cid") && trial < CID_TRIALS =>
+            {
+                trial += 1;
+                spec.channel = Some(Channel::Vsock { cid: choose_cid(trial) });
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// An address that other machines of this host hardly have; the kernel refuses one that is taken.
+fn choose_cid(trial: u32) -> u32 {
+    let own = std::process::id().wrapping_mul(64).wrapping_add(trial);
+    (own & 0x3fff_ffff) | 0x1000
+}
+
+fn machine_spec(config: &SandboxConfig, run_dir: &Path) -> Result<MachineSpec, SandboxError> {
+    let variables = run_dir.join("firmware-variables");
+    fs::copy(&config.guest.variables, &variables)
+        .map_err(SandboxError::file("copy the firmware's variables from", &config.guest.variables))?;
+    // A template is often read-only, and a copy keeps its mode.
+    fs::set_permissions(&variables, fs::Permissions::from_mode(0o600))
+        .map_err(SandboxError::file("make writable", &variables))?;
+    let init_data = run_dir.join("init-data");
+    write_private(&init_data, &config.init_data_disk)?;
+
+    let mut disks = vec![Disk { path: init_data, serial: INIT_DATA_SERIAL.into(), read_only: true }];
+    for disk in &config.disks {
+        let size = fs::metadata(&disk.path).map_err(SandboxError::file("look at", &disk.path))?.len();
+        if size == 0 || size % 512 != 0 {
+            return Err(SandboxError::DiskSize { path: disk.path.clone(), size });
+        }
+        disks.push(Disk { path: disk.path.clone(), serial: disk_serial(&disk.digest), read_only: true });
+    }
+    let console = match &config.console {
+        ConsoleLog::Temporary => run_dir.join("console.log"),
+        ConsoleLog::Keep(path) => path.clone(),
+    };
+    write_private(&console, b"")?;
+    Ok(MachineSpec {
+        kind: Kind::Plain,
+        accelerator: config.accelerator,
+        cpus: config.cpus,
+        memory_mib: config.memory_mib,
+        firmware: Firmware::Flash { code: config.guest.firmware.clone(), variables },
+        linux: Some(LinuxBoot {
+            kernel: config.guest.kernel.clone(),
+            initrd: Some(config.guest.initrd.clone()),
+            command_line: config.command_line.clone(),
+        }),
+        tpm: None,
+        disks,
+        network: config.network.clone(),
+        channel: Some(match config.channel {
+            ChannelKind::Vsock => Channel::Vsock { cid: choose_cid(0) },
+            ChannelKind::VirtioSerial => Channel::VirtioSerial,
+        }),
+        console_log: Some(console),
+    })
+}
+
+fn write_private(path: &Path, content: &[u8]) -> Result<(), SandboxError> {
+    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    written.and_then(|mut file| file.write_all(content)).map_err(SandboxError::file("write", path))
+}
+
+fn open_record(path: &Path) -> Result<File, SandboxError> {
+    let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    opened.map_err(SandboxError::file("record the channel to", path))
+}
+
+fn check_ports(config: &SandboxConfig) -> Result<(), SandboxError> {
+    for forward in config.network.iter().flat_map(|network| &network.forwards) {
+        let address = forward.host;
+        // Bound and let go at once: QEMU binds it again. This is for a good message, not for holding the port.
+        TcpListener::bind(address).map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => SandboxError::PortInUse { address },
+            _ => SandboxError::Port { address, source },
+        })?;
+    }
+    Ok(())
+}
+
+fn check_memory(config: &SandboxConfig) -> Result<(), SandboxError> {
+    let emulation = match config.accelerator {
+        Accelerator::Kvm => 0,
+        Accelerator::SoftwareEmulation => EMULATION_OVERHEAD_MIB,
+    };
+    let needed_mib = u64::from(config.memory_mib) + MACHINE_OVERHEAD_MIB + emulation;
+    match coffer_host_vmm::doctor::available_memory_mib() {
+        Some(available_mib) if available_mib < needed_mib => {
+            Err(SandboxError::NotEnoughMemory { needed_mib, available_mib })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_disk(run_dir: &Path) -> Result<(), SandboxError> {
+    match coffer_host_vmm::doctor::available_disk_mib(run_dir) {
+        Some(available_mib) if available_mib < RUN_DIRECTORY_MIB => Err(SandboxError::NotEnoughDisk {
+            path: run_dir.to_owned(),
+            needed_mib: RUN_DIRECTORY_MIB,
+            available_mib,
+        }),
+        _ => Ok(()),
+    }
+}

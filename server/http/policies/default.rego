@@ -1,0 +1,38 @@
+# Releases resources to affirmed guests on TEE hardware. The policy in force unless an owner puts another one.
+package policy
+
+import rego.v1
+
+cpu := object.get(object.get(input, "submods", {}), "cpu0", {})
+
+about := object.get(object.get(cpu, "ear.veraison.annotated-evidence", {}), "coffer", {})
+
+# The reasons of the verdict are the reasons of the refusal.
+deny contains cause_denial(cause) if {
+	some cause in object.get(about, "causes", [])
+}
+
+deny contains {
+	"code": "policy.not-affirming",
+	"message": "The appraisal does not affirm this guest.",
+	"expected": "affirming",
+	"found": object.get(cpu, "ear.status", "none"),
+	"remedy": "See what differs with `coffer explain`; add reference values if the guest is the one you want.",
+} if {
+	object.get(cpu, "ear.status", "none") != "affirming"
+}
+
+deny contains {
+	"code": "policy.software-evidence",
+	"message": "The evidence is from software, which protects nothing from its host; the policy asks for hardware.",
+	"expected": "evidence rooted in TEE hardware",
+	"found": "evidence of a software TPM",
+	"remedy": "Run on TEE hardware. In a lab: `coffer policy use insecure-lab`.",
+} if {
+	object.get(about, "hardware", false) != true
+}
+
+cause_denial(cause) := object.union(
+	{"code": cause.code, "message": cause.title},
+	{name: cause[name] | some name in ["expected", "found", "remedy"]; cause[name]},
+)

@@ -1,0 +1,28 @@
+# INSECURE: releases resources to affirmed guests even if no hardware protects them from their host.
+# For laboratories and tests. Whoever runs the host of such a guest can read every resource it gets.
+package policy
+
+import rego.v1
+
+cpu := object.get(object.get(input, "submods", {}), "cpu0", {})
+
+about := object.get(object.get(cpu, "ear.veraison.annotated-evidence", {}), "coffer", {})
+
+deny contains cause_denial(cause) if {
+	some cause in object.get(about, "causes", [])
+}
+
+deny contains {
+	"code": "policy.not-affirming",
+	"message": "The appraisal does not affirm this guest.",
+	"expected": "affirming",
+	"found": object.get(cpu, "ear.status", "none"),
+	"remedy": "See what differs with `coffer explain`; add reference values if the guest is the one you want.",
+} if {
+	object.get(cpu, "ear.status", "none") != "affirming"
+}
+
+cause_denial(cause) := object.union(
+	{"code": cause.code, "message": cause.title},
+	{name: cause[name] | some name in ["expected", "found", "remedy"]; cause[name]},
+)

@@ -1,0 +1,85 @@
+//! What is kept of an attempt.
+
+use coffer_core_admin::{AttemptSummary, Decision};
+use coffer_core_protocol::error::Cause;
+use coffer_server_store::{AttemptEntry, JournalEntry, Store, StoreError};
+use coffer_verify_api::{Status, Verdict};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::reply;
+
+/// A verdict with more JSON than this is kept without its claims; they are in no reason.
+const MAX_VERDICT: usize = 256 << 10;
+
+/// An attempt as it is stored.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) summary: AttemptSummary,
+    pub(crate) verdict: Value,
+    pub(crate) causes: Vec<Cause>,
+    /// Only for genuine evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<String>,
+}
+
+impl Record {
+    pub(crate) fn new(id: &str, at: jiff::Timestamp, verdict: &Verdict, token: Option<String>) -> Self {
+        let causes = reply::causes(&verdict.checks);
+        let summary = AttemptSummary {
+            id: id.to_string(),
+            at: seconds(at),
+            tee: verdict.tee.name().to_string(),
+            genuine: token.is_some(),
+            hardware: verdict.hardware,
+            status: status_name(verdict.status).to_string(),
+            code: causes.first().map(|cause| cause.code.clone()),
+        };
+        Self { summary, verdict: bounded(verdict), causes, token }
+    }
+
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+
+    /// The entry for the journal.
+    pub(crate) fn entry(&self) -> Result<JournalEntry, serde_json::Error> {
+        Ok(JournalEntry::Attempt(AttemptEntry {
+            id: self.summary.id.clone(),
+            // Against the appraisal counts as refused: whoever has any TPM can make such attempts without end.
+            refused: self.token.is_none() || self.summary.status == status_name(Status::Contraindicated),
+            body: serde_json::to_vec(self)?,
+        }))
+    }
+}
+
+/// The decisions of an attempt, oldest first.
+pub(crate) fn decisions(store: &Store, id: &str) -> Result<Vec<Decision>, StoreError> {
+    let bodies = store.decisions(id)?;
+    Ok(bodies.iter().filter_map(|body| serde_json::from_slice(body.expose()).ok()).collect())
+}
+
+pub(crate) fn status_name(status: Status) -> &'static str {
+    match status {
+        Status::None => "none",
+        Status::Affirming => "affirming",
+        Status::Warning => "warning",
+        Status::Contraindicated => "contraindicated",
+    }
+}
+
+/// RFC 3339 to the second.
+pub(crate) fn seconds(at: jiff::Timestamp) -> String {
+    jiff::Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
+}
+
+fn bounded(verdict: &Verdict) -> Value {
+    let mut value = serde_json::to_value(verdict).unwrap_or_default();
+    let long = |value: &Value| serde_json::to_vec(value).map_or(true, |text| text.len() > MAX_VERDICT);
+    if long(&value) {
+        if let Some(object) = value.as_object_mut() {
+            object.insert("claims".into(), Value::Object(serde_json::Map::new()));
+        }
+    }
+    value
+}

@@ -1,0 +1,120 @@
+//! Refusals on the wire: upstream's body with our code, causes and attempt.
+
+use axum::body::Body;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use coffer_core_protocol::error::{Cause, Code, ErrorBody, TYPE_PREFIX};
+use coffer_core_protocol::handshake::relying_party;
+use coffer_server_store::StoreError;
+use coffer_verify_api::Check;
+
+/// A refusal.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    status: StatusCode,
+    body: ErrorBody,
+}
+
+impl Refused {
+    /// With the code's own status.
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { status: status(code.status()), body: ErrorBody::new(code, detail) }
+    }
+
+    /// With the code's own title as the detail.
+    pub(crate) fn plain(code: Code) -> Self {
+        Self::new(code, format!("{}.", code.title()))
+    }
+
+    /// What the protocol has and this broker does not do.
+    pub(crate) fn not_implemented(code: &str, variant: &str, detail: &str, remedy: &str) -> Self {
+        let body = ErrorBody {
+            kind: format!("{TYPE_PREFIX}{variant}"),
+            detail: detail.to_string(),
+            code: Some(code.to_string()),
+            causes: Vec::new(),
+            remedy: Some(remedy.to_string()),
+            attempt: None,
+        };
+        Self { status: StatusCode::NOT_IMPLEMENTED, body }
+    }
+
+    /// Adds the reasons; the first one's code becomes the refusal's.
+    pub(crate) fn because(mut self, causes: Vec<Cause>) -> Self {
+        if let Some(first) = causes.first() {
+            self.body.code = Some(first.code.clone());
+            self.body.detail = first.title.clone();
+            self.body.remedy = first.remedy.clone().or(self.body.remedy);
+        }
+        self.body.causes = causes;
+        self
+    }
+
+    /// Names the attempt.
+    pub(crate) fn attempt(mut self, attempt: &str) -> Self {
+        self.body.attempt = Some(attempt.to_string());
+        self
+    }
+
+    /// The code, for the log.
+    pub(crate) fn code(&self) -> &str {
+        self.body.code.as_deref().unwrap_or_default()
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        json(self.status, &self.body)
+    }
+}
+
+impl From<Code> for Refused {
+    fn from(code: Code) -> Self {
+        Self::plain(code)
+    }
+}
+
+impl From<relying_party::Refusal> for Refused {
+    fn from(refusal: relying_party::Refusal) -> Self {
+        Self { status: status(refusal.code().status()), body: refusal.body() }
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        // Which file and why is for the operator's log, not for a guest.
+        tracing::error!(%error, "the store failed");
+        Self::plain(Code::StoreUnavailable)
+    }
+}
+
+/// A JSON answer.
+pub(crate) fn json<T: serde::Serialize>(status: StatusCode, value: &T) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => (status, [(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+const MAX_CAUSES: usize = 16;
+const MAX_TEXT: usize = 512;
+
+/// The failed checks that no deeper check explains, bounded for tokens and error bodies.
+pub(crate) fn causes(checks: &[Check]) -> Vec<Cause> {
+    let short = |text: &str| match text.char_indices().nth(MAX_TEXT) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_string(),
+    };
+    let cause = |check: &Check| Cause {
+        code: check.code.clone(),
+        title: short(&check.title),
+        expected: check.expected.as_deref().map(short),
+        found: check.found.as_deref().map(short),
+        remedy: check.remedy.as_deref().map(short),
+    };
+    checks.iter().flat_map(Check::causes).take(MAX_CAUSES).map(cause).collect()
+}

@@ -1,0 +1,280 @@
+//! `coffer run`: an image in a sandbox, as if it ran here: its output, its input, its exit code.
+
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use coffer_core_channel::{Refusal, RunRequest};
+use coffer_core_initdata::InitData;
+use coffer_host_sandbox::{
+    ChannelKind, ConsoleLog, Sandbox, SandboxConfig, SandboxError, SandboxEvent, SandboxInput, Side, Step,
+    base_command_line,
+};
+use coffer_host_vmm::{Forward, UserNetwork};
+use tokio::io::AsyncReadExt;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::guest::Guest;
+use crate::init_data::{Found, Wanted};
+use crate::output::progress;
+use crate::terminal::{self, Raw};
+use crate::{Context, block_on, explain, measure};
+
+/// What `coffer run` ends with when guest or broker refused.
+const REFUSED: u8 = 120;
+/// What it ends with when the sandbox failed.
+const FAILED: u8 = 125;
+/// How long a guest may take to end after it was told to.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What is run, and how.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// The init-data that `coffer init-data` wrote. Without it, it is made from the other options.
+    #[arg(long, value_name = "FILE")]
+    init_data: Option<PathBuf>,
+    /// Forward a port of this machine to the guest, as in 8080:80 or 127.0.0.1:8080:80. Repeatable.
+    #[arg(short = 'p', long = "publish", value_name = "[ADDRESS:]HOST:GUEST", value_parser = forward)]
+    publish: Vec<Forward>,
+    /// Pass standard input to the workload.
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give the workload a terminal. Implies --interactive where standard input is one.
+    #[arg(short, long)]
+    terminal: bool,
+    /// First predict this guest's measurement and add it to the broker's reference values.
+    ///
+    /// For the developer who is owner and operator at once. Where they are two, the owner predicts.
+    #[arg(long)]
+    enroll: bool,
+    /// Show every step of the start with its time.
+    #[arg(long)]
+    timeline: bool,
+    /// Words added to the guest's kernel command line. They are measured, so a broker that does not expect them refuses.
+    #[arg(long, value_name = "WORDS")]
+    append: Option<String>,
+    #[command(flatten)]
+    machine: measure::Machine,
+    /// Keep the guest's serial console in this file.
+    #[arg(long, value_name = "FILE")]
+    console: Option<PathBuf>,
+    /// Record every byte between host and guest in this file, to see that there is no plaintext in it.
+    #[arg(long, value_name = "FILE")]
+    record_channel: Option<PathBuf>,
+    /// How long the guest may take to start, in seconds.
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    start_timeout: u64,
+}
+
+pub(crate) fn run(context: &Context, options: Options) -> Result<ExitCode> {
+    let guest = Guest::built(&context.home)?;
+    let found = options.wanted.find(context)?;
+    let init_data = match &options.init_data {
+        Some(file) => {
+            let text = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+            InitData::parse(&text).with_context(|| format!("{} is no init-data", file.display()))?
+        }
+        None => options.wanted.init_data(context, &found)?,
+    };
+    if options.enroll {
+        let expected = measure::predict(
+            &guest,
+            &options.machine,
+            Some(&init_data),
+            options.append.as_deref(),
+            "coffer run --enroll",
+        )?;
+        let admin = context.home.broker_access(&context.broker)?.admin()?;
+        let values = serde_json::to_value(&expected)?;
+        block_on(async { Ok(admin.add_reference(&values).await?) })?;
+    }
+    let timeline = options.timeline;
+    let config = config(context, &options, &guest, &found, &init_data)?;
+    let lends_terminal = options.terminal;
+    let input = options.interactive || (options.terminal && std::io::stdin().is_terminal());
+    // No `block_on` here: a blocked read of standard input must not hold the process back at its end.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(drive(config, input, lends_terminal, timeline));
+    runtime.shutdown_background();
+    match ended {
+        Ok(End::Code(code)) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(FAILED))),
+        Ok(End::Refused(refusal)) => {
+            tell(context, &refusal);
+            Ok(ExitCode::from(REFUSED))
+        }
+        Err(error) => {
+            eprintln!("coffer: {error:#}");
+            Ok(ExitCode::from(FAILED))
+        }
+    }
+}
+
+fn config(
+    context: &Context,
+    options: &Options,
+    guest: &Guest,
+    found: &Found,
+    init_data: &InitData,
+) -> Result<SandboxConfig> {
+    let channel = ChannelKind::detect();
+    let mut command_line = base_command_line(channel);
+    if let Some(words) = &options.append {
+        command_line = format!("{command_line} {words}");
+    }
+    let console = match &options.console {
+        Some(file) => ConsoleLog::Keep(std::path::absolute(file)?),
+        None => ConsoleLog::Temporary,
+    };
+    Ok(SandboxConfig {
+        guest: guest.files(),
+        accelerator: guest.accelerator(&context.home),
+        memory_mib: options.machine.memory,
+        cpus: options.machine.cpus,
+        command_line,
+        channel,
+        init_data_disk: init_data.to_disk()?,
+        disks: found.disks.clone(),
+        layout: found.layout.clone(),
+        network: Some(UserNetwork { forwards: options.publish.clone() }),
+        console,
+        run_dir_root: None,
+        vtpm_ca: context.home.vtpm_ca(),
+        record_channel: options.record_channel.clone(),
+        start_timeout: Duration::from_secs(options.start_timeout),
+        run: RunRequest {
+            image: found.name.clone(),
+            source: found.source.clone(),
+            args: options.wanted.args.clone(),
+            env: options.wanted.env.clone(),
+            terminal: options.terminal.then(terminal::size),
+            network: None,
+        },
+    })
+}
+
+enum End {
+    Code(i32),
+    Refused(Refusal),
+}
+
+async fn drive(config: SandboxConfig, input: bool, lends_terminal: bool, timeline: bool) -> Result<End> {
+    let mut stops = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
+        .map(|kind| signal(kind).map(|stream| (kind, stream)))
+        .into_iter()
+        .collect::<std::io::Result<Vec<_>>>()?;
+    let mut resized = signal(SignalKind::window_change())?;
+    let bar = progress("starting the guest", None);
+    let mut sandbox = Sandbox::start(config).await?;
+    let _raw = if lends_terminal { Some(Raw::enter()?) } else { None };
+    if input {
+        tokio::spawn(pass_input(sandbox.input()));
+    }
+    let speaker = sandbox.input();
+    let mut last_step = 0;
+    let end = loop {
+        let [(_, term), (_, int), (_, hup)] = stops.as_mut_slice() else { bail!("three signals were asked for") };
+        tokio::select! {
+            event = sandbox.next() => match event {
+                None => bail!("the sandbox ended without a result"),
+                Some(Err(error)) => { bar.finish_and_clear(); return Err(explained(error)); }
+                Some(Ok(SandboxEvent::Step(step))) => {
+                    bar.set_message(format!("{}: {}", step.step, step.detail));
+                    if timeline { bar.suspend(|| eprintln!("{}", step_line(&step, &mut last_step))); }
+                    if step.step == "workload" { bar.finish_and_clear(); }
+                }
+                Some(Ok(SandboxEvent::Stdout(bytes))) => write(&mut std::io::stdout().lock(), &bytes)?,
+                Some(Ok(SandboxEvent::Stderr(bytes))) => write(&mut std::io::stderr().lock(), &bytes)?,
+                Some(Ok(SandboxEvent::Exit(code))) => break End::Code(code),
+                Some(Ok(SandboxEvent::Refused(refusal))) => break End::Refused(refusal),
+            },
+            _ = resized.recv() => speaker.resize(terminal::size()).await,
+            _ = term.recv() => break stopped(sandbox, 15).await,
+            _ = int.recv() => break stopped(sandbox, 2).await,
+            _ = hup.recv() => break stopped(sandbox, 1).await,
+        }
+    };
+    bar.finish_and_clear();
+    Ok(end)
+}
+
+/// Told to stop by a signal: the workload is asked first, then everything is ended.
+async fn stopped(sandbox: Sandbox, number: i32) -> End {
+    sandbox.shutdown(GRACE).await;
+    End::Code(128 + number)
+}
+
+async fn pass_input(input: SandboxInput) {
+    let mut stdin = tokio::io::stdin();
+    let mut buffer = vec![0; 32 << 10];
+    loop {
+        match stdin.read(&mut buffer).await {
+            Ok(0) | Err(_) => return input.close_stdin().await,
+            Ok(length) => input.stdin(buffer.get(..length).unwrap_or_default()).await,
+        }
+    }
+}
+
+fn write(out: &mut impl Write, bytes: &[u8]) -> Result<()> {
+    out.write_all(bytes).and_then(|()| out.flush()).context("output cannot be written")
+}
+
+fn step_line(step: &Step, last: &mut u64) -> String {
+    let took = step.at_us.saturating_sub(*last);
+    *last = step.at_us;
+    let side = match step.side {
+        Side::Host => "host ",
+        Side::Guest => "guest",
+    };
+    let ms = |us: u64| us / 1000;
+    format!("{:>7} ms  (+{:>5} ms)  {side}  {:<11}  {}", ms(step.at_us), ms(took), step.step, step.detail)
+}
+
+fn tell(context: &Context, refusal: &Refusal) {
+    eprintln!("refused  {}  [{}]", refusal.message, refusal.code);
+    let lines = [("expected", &refusal.expected), ("found", &refusal.found), ("remedy", &refusal.remedy)];
+    for (name, value) in lines {
+        if let Some(value) = value {
+            eprintln!("  {name:<9}{value}");
+        }
+    }
+    if let Some(attempt) = &refusal.attempt {
+        match explain::verdict_of(context, attempt) {
+            Ok(verdict) => eprint!("{verdict}"),
+            Err(_) => eprintln!("  The whole verdict: coffer explain {attempt}"),
+        }
+    }
+}
+
+fn explained(error: SandboxError) -> anyhow::Error {
+    anyhow::Error::new(error)
+}
+
+/// `[ADDRESS:]HOST:GUEST`; the address is 127.0.0.1 unless named.
+fn forward(text: &str) -> Result<Forward, String> {
+    let form = || format!("{text:?} is no port forward; expected HOST:GUEST or ADDRESS:HOST:GUEST, as in 8080:80");
+    let (host, guest) = text.rsplit_once(':').ok_or_else(form)?;
+    let host = if host.contains(':') { host.to_string() } else { format!("127.0.0.1:{host}") };
+    let host: SocketAddr = host.parse().map_err(|_| form())?;
+    let guest_port = guest.parse().map_err(|_| form())?;
+    Ok(Forward { host, guest_port })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forwards_are_to_loopback_unless_an_address_is_named() {
+        assert_eq!(forward("8080:80").map(|f| (f.host.to_string(), f.guest_port)), Ok(("127.0.0.1:8080".into(), 80)));
+        assert_eq!(forward("0.0.0.0:8080:80").map(|f| f.host.to_string()), Ok("0.0.0.0:8080".into()));
+        assert_eq!(forward("[::1]:8080:80").map(|f| f.host.to_string()), Ok("[::1]:8080".into()));
+        for wrong in ["80", "a:80", "8080:99999", "", ":"] {
+            assert!(forward(wrong).is_err(), "{wrong}");
+        }
+    }
+}

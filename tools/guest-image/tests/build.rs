@@ -1,0 +1,174 @@
+//! The builder on made-up kernels: the same bytes from the same inputs, modules in order, refusals by name.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use coffer_tools_guest_image::{BuildSpec, Built, GuestImageError, Kernel, build};
+
+const VERSION: &str = "6.1.0-test";
+
+/// A 64-bit ELF file with one section (ELF-64 object file format, version 1.5).
+fn elf(section: &str, content: &[u8], interpreter: bool) -> Vec<u8> {
+    let names = format!("\0{section}\0.shstrtab\0");
+    let headers = usize::from(interpreter);
+    let content_at = 64 + 56 * headers;
+    let names_at = content_at + content.len();
+    let table_at = (names_at + names.len()).next_multiple_of(8);
+    let mut out = b"\x7fELF\x02\x01\x01".to_vec();
+    out.resize(16, 0);
+    let half = |out: &mut Vec<u8>, values: &[u16]| values.iter().for_each(|v| out.extend(v.to_le_bytes()));
+    let word = |out: &mut Vec<u8>, values: &[u32]| values.iter().for_each(|v| out.extend(v.to_le_bytes()));
+    let long = |out: &mut Vec<u8>, values: &[usize]| {
+        values.iter().for_each(|v| out.extend((*v as u64).to_le_bytes()));
+    };
+    half(&mut out, &[1, 62]);
+    word(&mut out, &[1]);
+    long(&mut out, &[0, if interpreter { 64 } else { 0 }, table_at]);
+    word(&mut out, &[0]);
+    half(&mut out, &[64, 56, headers as u16, 64, 3, 2]);
+    if interpreter {
+        word(&mut out, &[3, 4]);
+        long(&mut out, &[content_at, 0, 0, content.len(), content.len(), 1]);
+    }
+    out.extend_from_slice(content);
+    out.extend_from_slice(names.as_bytes());
+    out.resize(table_at, 0);
+    out.resize(table_at + 64, 0);
+    let last = section.len() + 2;
+    for (name, kind, at, size) in [(1, 1, content_at, content.len()), (last, 3, names_at, names.len())] {
+        word(&mut out, &[name as u32, kind]);
+        long(&mut out, &[0, 0, at, size]);
+        word(&mut out, &[0, 0]);
+        long(&mut out, &[1, 0]);
+    }
+    out
+}
+
+fn module(depends: &str, before: &str) -> Vec<u8> {
+    elf(".modinfo", format!("license=GPL\0depends={depends}\0softdep=pre: {before}\0").as_bytes(), false)
+}
+
+/// An unpacked kernel package in `root` whose modules are made in the order given.
+fn kernel(root: &Path, modules: &[(&str, Vec<u8>)]) -> Kernel {
+    let tree = root.join("lib/modules").join(VERSION);
+    fs::create_dir_all(root.join("boot")).unwrap();
+    fs::create_dir_all(tree.join("kernel/deep")).unwrap();
+    fs::write(root.join("boot").join(format!("vmlinuz-{VERSION}")), b"kernel").unwrap();
+    fs::write(tree.join("modules.builtin"), "kernel/crypto/crc32c_generic.ko\nkernel/net/inside.ko\n").unwrap();
+    fs::write(tree.join("modules.builtin.modinfo"), b"crc32c_generic.alias=crc32c\0").unwrap();
+    for (name, content) in modules {
+        fs::write(tree.join("kernel/deep").join(name), content).unwrap();
+    }
+    Kernel::open(root).unwrap()
+}
+
+fn usual() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("dm-mod.ko", module("", "")),
+        ("dm-verity.ko", module("dm-mod,dm-bufio", "")),
+        ("dm-bufio.ko", module("dm-mod,inside", "crc32c nowhere")),
+        ("xts.ko", module("", "ecb")),
+        ("ecb.ko", module("", "")),
+        ("unused.ko", module("", "")),
+    ]
+}
+
+fn run(root: &Path, modules: &[(&str, Vec<u8>)], names: &[&str]) -> Result<Built, GuestImageError> {
+    let agent = root.join("agent");
+    fs::write(&agent, elf(".text", b"code", false)).unwrap();
+    build(&BuildSpec { agent, kernel: &kernel(root, modules), modules: names })
+}
+
+fn names(built: &Built) -> Vec<&str> {
+    built.manifest.modules.iter().map(|module| module.name.as_str()).collect()
+}
+
+fn with(file: &'static str, content: Vec<u8>) -> Vec<(&'static str, Vec<u8>)> {
+    let mut modules = usual();
+    modules.push((file, content));
+    modules
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes_from_different_places() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let deep: PathBuf = other.path().join("a/longer/path");
+    let mut backwards = usual();
+    backwards.reverse();
+    let first = run(one.path(), &usual(), &["dm-verity", "xts"]).unwrap();
+    let second = run(&deep, &backwards, &["dm_verity", "xts"]).unwrap();
+    assert_eq!(first.initramfs, second.initramfs);
+    assert_eq!(
+        serde_json::to_string(&first.manifest).unwrap(),
+        serde_json::to_string(&second.manifest).unwrap()
+    );
+}
+
+#[test]
+fn another_agent_gives_other_bytes_and_another_manifest() {
+    let root = tempfile::tempdir().unwrap();
+    let first = run(root.path(), &usual(), &["xts"]).unwrap();
+    let agent = root.path().join("other");
+    fs::write(&agent, elf(".text", b"cope", false)).unwrap();
+    let kernel = Kernel::open(root.path()).unwrap();
+    let second = build(&BuildSpec { agent, kernel: &kernel, modules: &["xts"] }).unwrap();
+    assert_ne!(first.initramfs, second.initramfs);
+    assert_ne!(first.manifest.agent.digest, second.manifest.agent.digest);
+}
+
+#[test]
+fn each_module_comes_after_what_it_needs_and_builtin_ones_do_not_come() {
+    let root = tempfile::tempdir().unwrap();
+    let built = run(root.path(), &usual(), &["dm-verity", "xts", "dm-mod", "crc32c"]).unwrap();
+    assert_eq!(names(&built), ["dm-mod.ko", "dm-bufio.ko", "dm-verity.ko", "ecb.ko", "xts.ko"]);
+}
+
+#[test]
+fn a_module_that_the_kernel_has_not_is_named_with_who_needs_it() {
+    let root = tempfile::tempdir().unwrap();
+    let modules = with("broken.ko", module("absent", ""));
+    let error = run(root.path(), &modules, &["broken"]).unwrap_err();
+    assert_eq!(error.to_string(), "kernel 6.1.0-test has no module absent, which broken needs");
+}
+
+#[test]
+fn a_compressed_module_is_refused_as_such() {
+    let root = tempfile::tempdir().unwrap();
+    let error = run(root.path(), &with("zip.ko.xz", b"\xfd7zXZ".to_vec()), &["zip"]).unwrap_err();
+    assert!(matches!(error, GuestImageError::CompressedModule { .. }), "{error}");
+}
+
+#[test]
+fn a_circle_of_modules_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let mut modules = with("one.ko", module("two", ""));
+    modules.push(("two.ko", module("one", "")));
+    let error = run(root.path(), &modules, &["one"]).unwrap_err();
+    assert!(matches!(error, GuestImageError::Circle(_)), "{error}");
+}
+
+#[test]
+fn a_damaged_module_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let error = run(root.path(), &with("bad.ko", b"\x7fELFxx".to_vec()), &["bad"]).unwrap_err();
+    assert!(matches!(error, GuestImageError::DamagedModule { .. }), "{error}");
+}
+
+#[test]
+fn an_agent_that_needs_an_interpreter_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let kernel = kernel(root.path(), &usual());
+    let agent = root.path().join("agent");
+    fs::write(&agent, elf(".interp", b"/lib64/ld.so\0", true)).unwrap();
+    let error = build(&BuildSpec { agent, kernel: &kernel, modules: &[] }).unwrap_err();
+    assert!(error.to_string().contains("linked dynamically"), "{error}");
+}
+
+#[test]
+fn a_directory_without_a_kernel_is_refused_with_what_is_missing() {
+    let root = tempfile::tempdir().unwrap();
+    let error = Kernel::open(root.path()).unwrap_err();
+    assert!(error.to_string().contains("boot/vmlinuz-*"), "{error}");
+}
