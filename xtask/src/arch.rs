@@ -41,7 +41,9 @@ fn edges(tree: &Tree, package: &Package) -> Vec<String> {
     let forbidden = |used: &&String, extra: &[&str]| {
         zone_of.get(used.as_str()).is_some_and(|other| {
             let own = *other == package.zone && package.zone != "xtask";
-            !own && !zone.may_use.iter().any(|z| z == other) && !extra.contains(other) && !excepted.contains(used)
+            !own && !zone.may_use.iter().any(|z| z == other)
+                && !extra.contains(other)
+                && !excepted.contains(used)
         })
     };
     let linked = package.uses.iter().filter(|used| forbidden(used, &[]));
@@ -68,7 +70,8 @@ fn unsafe_code(tree: &Tree, package: &Package) -> Result<Vec<String>> {
             if !writes_unsafe(line) {
                 continue;
             }
-            let place = format!("{}:{}", file.strip_prefix(run::root()).unwrap_or(&file).display(), number + 1);
+            let place =
+                format!("{}:{}", file.strip_prefix(run::root()).unwrap_or(&file).display(), number + 1);
             let explained = lines[number.saturating_sub(8)..=number].iter().any(|l| l.contains("SAFETY:"));
             match (free, explained || line.contains("#!")) {
                 (false, _) => complaints.push(format!("{place}: unsafe outside sys/")),

@@ -100,12 +100,27 @@ impl Demo {
     fn prepare(&self) -> Result<()> {
         step("the owner seals and signs it, and says who may have the key");
         self.coffer(&["image", "keygen", "--private", "image.key", "--public", "image.pub"])?;
-        self.coffer(&["image", "seal", "oci:plain/nginx:latest", "--to", "oci:sealed/nginx:latest", "--key", KEY])?;
+        self.coffer(&[
+            "image",
+            "seal",
+            "oci:plain/nginx:latest",
+            "--to",
+            "oci:sealed/nginx:latest",
+            "--key",
+            KEY,
+        ])?;
         self.coffer(&["image", "sign", "oci:sealed/nginx:latest", "--key", "image.key"])?;
         self.coffer(&["image", "inspect", "oci:sealed/nginx:latest"])?;
         self.coffer(&["policy", "set", "--preset", "insecure-lab"])?;
         step("the measurement is predicted before anything has booted");
-        self.coffer(&["init-data", "oci:sealed/nginx:latest", "--signer", "image.pub", "--out", "init-data.toml"])?;
+        self.coffer(&[
+            "init-data",
+            "oci:sealed/nginx:latest",
+            "--signer",
+            "image.pub",
+            "--out",
+            "init-data.toml",
+        ])?;
         self.coffer(&["measure", "--init-data", "init-data.toml", "--out", "expected.json"])?;
         self.coffer(&["ref", "add", "expected.json"])
     }
@@ -114,7 +129,8 @@ impl Demo {
         step("the predicted guest gets the key and serves the page");
         let port = free_port()?;
         let forward = format!("127.0.0.1:{port}:80");
-        let words = ["run", "oci:sealed/nginx:latest", "--init-data", "init-data.toml", "-p", &forward, "--timeline"];
+        let words =
+            ["run", "oci:sealed/nginx:latest", "--init-data", "init-data.toml", "-p", &forward, "--timeline"];
         let guest = Ends(self.command(&words).spawn()?);
         let mut page = String::new();
         wait_for("the page", Duration::from_secs(600), || {

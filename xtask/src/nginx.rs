@@ -11,16 +11,18 @@ use serde_json::{Value, json};
 
 use crate::run;
 
-const PACKAGES: [&str; 9] = [
-    "base-files",
-    "base-passwd",
-    "libc6",
-    "libcrypt1",
-    "libgcc-s1",
-    "libpcre2-8-0",
-    "libssl3",
-    "nginx",
-    "nginx-common",
+/// nginx and what it needs; where releases name a package differently, the first name that apt knows.
+const PACKAGES: [&[&str]; 10] = [
+    &["base-files"],
+    &["base-passwd"],
+    &["libc6"],
+    &["libcrypt1"],
+    &["libgcc-s1"],
+    &["libpcre2-8-0", "libpcre3"],
+    &["libssl3t64", "libssl3"],
+    &["nginx"],
+    &["nginx-common"],
+    &["zlib1g"],
 ];
 
 /// What goes into the layer that only the guest may read.
@@ -50,14 +52,11 @@ pub(crate) fn image(folder: &Path, contents: &Contents<'_>) -> Result<()> {
 fn unpack_packages(work: &Path, root: &Path) -> Result<()> {
     let archives = work.join("archives");
     fs::create_dir_all(&archives)?;
-    let zlib = ["zlib1g"];
-    run::checked(
-        Command::new("apt-get")
-            .args(["-qq", "-o", "APT::Sandbox::User=root", "download"])
-            .args(PACKAGES)
-            .args(zlib)
-            .current_dir(&archives),
-    )?;
+    let known = |name: &&&str| {
+        Command::new("apt-cache").args(["show", name]).output().is_ok_and(|out| out.status.success())
+    };
+    let names = PACKAGES.iter().filter_map(|names| names.iter().find(known));
+    run::checked(Command::new("apt-get").args(["-qq", "download"]).args(names).current_dir(&archives))?;
     for archive in fs::read_dir(&archives)? {
         run::checked(Command::new("dpkg-deb").arg("-x").arg(archive?.path()).arg(root))?;
     }
@@ -119,7 +118,8 @@ impl Layout {
         )?;
         let diff_id = sha256(&tar)?;
         run::checked(Command::new("gzip").args(["-n", "-f", "-6"]).arg(&tar))?;
-        let descriptor = self.take(&work.join("layer.tar.gz"), "application/vnd.oci.image.layer.v1.tar+gzip")?;
+        let descriptor =
+            self.take(&work.join("layer.tar.gz"), "application/vnd.oci.image.layer.v1.tar+gzip")?;
         Ok(Layer { descriptor, diff_id })
     }
 
@@ -153,7 +153,8 @@ impl Layout {
         let config = self.json(&config, "application/vnd.oci.image.config.v1+json")?;
         let layers: Vec<&Value> = layers.iter().map(|layer| &layer.descriptor).collect();
         let media_type = "application/vnd.oci.image.manifest.v1+json";
-        let manifest = json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers});
+        let manifest =
+            json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers});
         let mut manifest = self.json(&manifest, media_type)?;
         manifest["annotations"] = json!({"org.opencontainers.image.ref.name": "latest"});
         let index = json!({"schemaVersion": 2, "manifests": [manifest]});

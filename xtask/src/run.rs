@@ -40,7 +40,8 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     if !out.status.success() {
         bail!("{} ended with {}\n{}", shown(command), out.status, String::from_utf8_lossy(&out.stdout));
     }
-    String::from_utf8(out.stdout).with_context(|| format!("{} wrote something that is not text", shown(command)))
+    String::from_utf8(out.stdout)
+        .with_context(|| format!("{} wrote something that is not text", shown(command)))
 }
 
 /// Whether a program is on the path.

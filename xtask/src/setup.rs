@@ -125,7 +125,8 @@ pub(crate) fn agent() -> Result<PathBuf> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
     step("building coffer-agent (static)");
     let folder = run::target_dir().join("agent");
-    let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")));
+    let home =
+        std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")));
     let remap = [
         format!("--remap-path-prefix={}=/coffer", run::root().display()),
         format!("--remap-path-prefix={}=/cargo", home.context("neither CARGO_HOME nor HOME is set")?),

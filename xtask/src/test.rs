@@ -75,7 +75,9 @@ mod tests {
     #[test]
     fn closing_lines_are_added_up() {
         let mut sum = Sum::default();
-        sum.add("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s");
+        sum.add(
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+        );
         sum.add("test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out");
         sum.add("running 3 tests");
         assert_eq!(sum, Sum { passed: 14, failed: 3, skipped: 1 });

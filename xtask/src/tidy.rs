@@ -7,7 +7,8 @@ use anyhow::{Result, bail};
 use crate::run;
 use crate::tree::{self, Tree};
 
-const BANNED_FOLDERS: [&str; 9] = ["common", "util", "utils", "base", "misc", "helper", "manager", "v2", "legacy"];
+const BANNED_FOLDERS: [&str; 9] =
+    ["common", "util", "utils", "base", "misc", "helper", "manager", "v2", "legacy"];
 const PROGRAMS: [&str; 2] = ["coffer-agent", "coffer-broker"];
 
 /// Checks and prints; fails with every complaint.

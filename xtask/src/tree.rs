@@ -177,7 +177,8 @@ impl Tree {
 fn package(meta: &MetaPackage, root: &Path) -> Result<Package> {
     let folder = meta.manifest_path.parent().context("a manifest without a folder")?;
     let folder = folder.strip_prefix(root).unwrap_or(folder).to_path_buf();
-    let zone = folder.components().next().map_or_else(String::new, |c| c.as_os_str().to_string_lossy().into());
+    let zone =
+        folder.components().next().map_or_else(String::new, |c| c.as_os_str().to_string_lossy().into());
     let of = |test: bool| {
         let chosen = meta.dependencies.iter().filter(|d| (d.kind.as_deref() == Some("dev")) == test);
         chosen.map(|d| d.name.clone()).collect()
@@ -190,12 +191,14 @@ pub(crate) fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut open = vec![folder.to_path_buf()];
     while let Some(next) = open.pop() {
-        let entries = std::fs::read_dir(&next).with_context(|| format!("{} cannot be listed", next.display()))?;
+        let entries =
+            std::fs::read_dir(&next).with_context(|| format!("{} cannot be listed", next.display()))?;
         for entry in entries {
             let path = entry?.path();
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             if path.is_dir() && !path.is_symlink() {
-                let skipped = name == "target" || name.starts_with('.') || name == "corpus" || name == "artifacts";
+                let skipped =
+                    name == "target" || name.starts_with('.') || name == "corpus" || name == "artifacts";
                 if !skipped {
                     open.push(path);
                 }

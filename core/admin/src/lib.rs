@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn unknown_members_are_ignored_so_that_members_can_be_added() {
-        let line = r#"{"path":"a/b/c","bytes":3,"version":1,"changed_at":"2026-01-01T00:00:00Z","later":true}"#;
+        let line =
+            r#"{"path":"a/b/c","bytes":3,"version":1,"changed_at":"2026-01-01T00:00:00Z","later":true}"#;
         assert_eq!(serde_json::from_str::<ResourceInfo>(line).map(|info| info.version).ok(), Some(1));
     }
 

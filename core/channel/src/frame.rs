@@ -122,6 +122,8 @@ impl FrameReader {
     }
 
     /// The next whole frame, if it is there.
+    // Not an iterator: it ends for want of bytes, not for good.
+    #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
         let Some((header, rest)) = self.pending.split_first_chunk::<HEADER>() else {
             return Ok(None);

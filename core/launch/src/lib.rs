@@ -23,6 +23,9 @@ pub mod kernel;
 mod reference;
 pub mod tpm;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::LaunchError;
 pub use reference::{
     Artifacts, Component, ExpectedInitData, PredictedEvent, ReferenceError, ReferenceValues, VERSION,

@@ -177,7 +177,9 @@ pub enum ReferenceError {
         register: String,
     },
     /// No register is named, or too many events.
-    #[error("there are {registers} registers and {events} events; expected at least one register and at most {MAX_EVENTS} events")]
+    #[error(
+        "there are {registers} registers and {events} events; expected at least one register and at most {MAX_EVENTS} events"
+    )]
     Size {
         /// Registers.
         registers: usize,
@@ -270,7 +272,12 @@ impl ReferenceValues {
 
     /// The components that events of a register measure.
     pub fn components(&self, register: u32) -> BTreeSet<Component> {
-        self.body.events.iter().filter(|event| event.register == register).map(|event| event.component).collect()
+        self.body
+            .events
+            .iter()
+            .filter(|event| event.register == register)
+            .map(|event| event.component)
+            .collect()
     }
 
     /// Reads the JSON form and checks it.

@@ -25,7 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::firmware::{self, Shape};
 use crate::{
-    Artifacts, Component, ExpectedInitData, LaunchError, PredictedEvent, ReferenceValues, authenticode, kernel,
+    Artifacts, Component, ExpectedInitData, LaunchError, PredictedEvent, ReferenceValues, authenticode,
+    kernel,
 };
 
 const MEMORY_MIB: (u32, u32) = (128, 65_536);
@@ -101,17 +102,29 @@ pub fn predict_tpm(launch: &TpmLaunch<'_>) -> Result<ReferenceValues, LaunchErro
         vcpus: launch.vcpus,
         address_width: launch.address_width,
     };
-    let events = sequence(launch.bank, &measured, &artifacts, launch.init_data.as_ref());
-    let init_data = launch.init_data.map(|digest| ExpectedInitData { digest, entries: Default::default() });
-    Ok(ReferenceValues::from_events(Tee::Tpm, launch.bank, 0..=9, events, artifacts, init_data))
+    Ok(assemble(launch.bank, &measured, artifacts, launch.init_data))
+}
+
+/// The reference values for what was hashed.
+pub(crate) fn assemble(
+    bank: Algorithm,
+    measured: &Measured,
+    artifacts: Artifacts,
+    init_data: Option<Digest>,
+) -> ReferenceValues {
+    let events = sequence(bank, measured, &artifacts, init_data.as_ref());
+    let init_data = init_data.map(|digest| ExpectedInitData { digest, entries: Default::default() });
+    ReferenceValues::from_events(Tee::Tpm, bank, 0..=9, events, artifacts, init_data)
 }
 
 /// What was hashed in the bank.
-struct Measured {
-    profile: &'static firmware::Profile,
-    volumes: [Digest; 2],
-    image: Digest,
-    initrd: Digest,
+pub(crate) struct Measured {
+    pub(crate) profile: &'static firmware::Profile,
+    /// The PEI volume and the DXE volume.
+    pub(crate) volumes: [Digest; 2],
+    /// The kernel's Authenticode hash.
+    pub(crate) image: Digest,
+    pub(crate) initrd: Digest,
 }
 
 /// The events in the order of the log.

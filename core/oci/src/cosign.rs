@@ -30,9 +30,9 @@ pub enum SignatureError {
     #[error("the signature is for another image: expected {expected}, found {found}")]
     WrongDigest {
         /// The manifest that should be signed.
-        expected: Digest,
+        expected: Box<Digest>,
         /// The manifest that is signed.
-        found: Digest,
+        found: Box<Digest>,
     },
     /// The signature or payload is not readable.
     #[error("the signature is malformed: {0}")]
@@ -143,7 +143,7 @@ pub fn verify_with(
     let payload = Payload::parse(payload)?;
     let found = payload.critical.image.docker_manifest_digest;
     if found != *expected {
-        return Err(SignatureError::WrongDigest { expected: *expected, found });
+        return Err(SignatureError::WrongDigest { expected: Box::new(*expected), found: Box::new(found) });
     }
     Ok(Signed { value: found, key: key.fingerprint, identity: payload.critical.identity.docker_reference })
 }

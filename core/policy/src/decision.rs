@@ -64,10 +64,15 @@ impl Denial {
             Rego::String(message) => Ok(Self::with_message(&unnamed(), message)),
             Rego::Object(_) => {
                 let json = value.to_json_str().map_err(|_| wrong)?;
-                let mut denial: Self =
-                    serde_json::from_str(&json).map_err(|error| PolicyError::Evaluation(format!("a denial is not as expected: {error}")))?;
-                let well_formed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-';
-                if denial.code.is_empty() || denial.code.len() > CODE_LIMIT || !denial.code.chars().all(well_formed) {
+                let mut denial: Self = serde_json::from_str(&json).map_err(|error| {
+                    PolicyError::Evaluation(format!("a denial is not as expected: {error}"))
+                })?;
+                let well_formed =
+                    |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-';
+                if denial.code.is_empty()
+                    || denial.code.len() > CODE_LIMIT
+                    || !denial.code.chars().all(well_formed)
+                {
                     denial.code = unnamed();
                 }
                 Ok(denial)

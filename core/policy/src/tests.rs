@@ -84,7 +84,9 @@ fn what_is_not_a_policy_is_refused_with_the_reason() {
 
 #[test]
 fn a_rule_of_another_type_decides_nothing() {
-    for rego in ["package policy\nallow := 1", "package policy\nallow := \"yes\"", "package policy\ndeny contains 7"] {
+    for rego in
+        ["package policy\nallow := 1", "package policy\nallow := \"yes\"", "package policy\ndeny contains 7"]
+    {
         let error = Policy::compile(rego).unwrap().decide(&json!({}), &json!({})).unwrap_err();
         assert!(matches!(error, PolicyError::Type { .. }), "{rego}: {error}");
     }
@@ -117,7 +119,8 @@ fn a_policy_that_runs_too_long_is_stopped() {
 
 #[test]
 fn one_decision_leaves_nothing_for_the_next() {
-    let policy = Policy::compile("package policy\ndefault allow := false\nallow if data.seen == input.seen").unwrap();
+    let policy =
+        Policy::compile("package policy\ndefault allow := false\nallow if data.seen == input.seen").unwrap();
     assert!(policy.decide(&json!({"seen": 1}), &json!({"seen": 1})).unwrap().is_allowed());
     assert!(!policy.decide(&json!({"seen": 1}), &json!({"seen": 2})).unwrap().is_allowed());
     assert!(!policy.decide(&json!({"seen": 1}), &json!({})).unwrap().is_allowed());

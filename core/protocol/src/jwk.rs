@@ -4,7 +4,9 @@
 //! Left out: keys that verify signatures, which are `jws::VerifyingKey`, so that one cannot stand for the other.
 
 use aws_lc_rs::agreement::{self, ParsedPublicKey, UnparsedPublicKey};
-use aws_lc_rs::rsa::{PublicEncryptingKey, PublicKeyComponents};
+use aws_lc_rs::rsa::{
+    OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey, PublicKeyComponents,
+};
 use coffer_core_digest::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -225,10 +227,15 @@ impl RsaKey {
         }
         let key = Self { n, e };
         let provider = key.to_provider()?;
-        match provider.key_size_bits() >= 2048 {
-            true => Ok(key),
-            false => Err(JwkError::Rsa("the modulus has fewer than 2048 bits")),
+        if provider.key_size_bits() < 2048 {
+            return Err(JwkError::Rsa("the modulus has fewer than 2048 bits"));
         }
+        // The provider takes an even modulus and fails only when it encrypts: so encrypt once.
+        let refused = |_| JwkError::Rsa("the provider does not encrypt to it");
+        let trial = OaepPublicEncryptingKey::new(provider).map_err(refused)?;
+        let mut room = vec![0; trial.ciphertext_size()];
+        trial.encrypt(&OAEP_SHA256_MGF1SHA256, &[0; 32], &mut room, None).map_err(refused)?;
+        Ok(key)
     }
 
     pub(crate) fn to_provider(&self) -> Result<PublicEncryptingKey, JwkError> {
@@ -368,6 +375,9 @@ mod tests {
         assert!(matches!(rsa(vec![0xff; 128], "AQAB", RSA_OAEP_256), Err(JwkError::Rsa(_))));
         assert!(matches!(rsa(vec![0xff; 2048], "AQAB", RSA_OAEP_256), Err(JwkError::Rsa(_))));
         assert!(matches!(rsa(vec![0xff; 256], "AA", RSA_OAEP_256), Err(JwkError::Rsa(_))));
+        let even = [vec![0xff; 255], vec![0xfe]].concat();
+        assert!(matches!(rsa(even, "AQAB", RSA_OAEP_256), Err(JwkError::Rsa(_))));
+        assert!(rsa(vec![0xff; 256], "AQAB", RSA_OAEP_256).is_ok());
         assert!(matches!(rsa(vec![0xff; 256], "AQAB", "RSA1_5"), Err(JwkError::Algorithm { .. })));
     }
 }

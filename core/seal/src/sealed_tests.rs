@@ -103,3 +103,68 @@ fn wrong_key_length_and_empty_image_are_refused() {
     }
     assert!(matches!(seal(&mut io::empty(), &key(1), "k", &mut Vec::new()), Err(SealError::Empty)));
 }
+
+fn vectors() -> serde_json::Value {
+    serde_json::from_str(include_str!("../testdata/sealed-block.json")).unwrap()
+}
+
+fn text<'a>(value: &'a serde_json::Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap()
+}
+
+fn vector_blob(vector: &serde_json::Value) -> (Vec<u8>, Vec<u8>, Sealed, BlockKey) {
+    let len = vector["image_bytes"].as_u64().unwrap();
+    let image: Vec<u8> = (0..len).map(|i| ((i * i + i / 4096) % 251) as u8).collect();
+    let key = BlockKey::from_bytes(&SecretBytes::new(hex::decode(text(vector, "key")).unwrap())).unwrap();
+    let mut blob = Vec::new();
+    let sealed = seal(&mut image.as_slice(), &key, "k", &mut blob).unwrap();
+    (image, blob, sealed, key)
+}
+
+#[test]
+fn vectors_of_the_second_implementation_hold() {
+    for vector in vectors()["vectors"].as_array().unwrap() {
+        let (image, blob, sealed, _) = vector_blob(vector);
+        let name = text(vector, "name");
+        assert_eq!(Digest::sha256(&image).hex(), text(vector, "image_sha256"), "{name}");
+        assert_eq!(hex::encode(sealed.block.salt), text(vector, "salt"), "{name}");
+        assert_eq!(sealed.block.data_blocks, vector["data_blocks"].as_u64().unwrap(), "{name}");
+        assert_eq!(hex::encode(&blob[..16]), text(vector, "first_16_bytes"), "{name}");
+        assert_eq!(sealed.block.root_hash.hex(), text(vector, "root_hash"), "{name}");
+        assert_eq!(sealed.size, vector["blob_bytes"].as_u64().unwrap(), "{name}");
+        assert_eq!(sealed.digest.hex(), text(vector, "blob_sha256"), "{name}");
+    }
+}
+
+#[test]
+fn refusal_vectors_are_refused_by_the_named_annotation() {
+    let vectors = vectors();
+    let good: coffer_core_oci::manifest::Annotations =
+        serde_json::from_value(vectors["annotations"].clone()).unwrap();
+    SealedBlock::from_annotations(&good).unwrap();
+    for twin in vectors["refusals"].as_array().unwrap() {
+        let mut annotations = good.clone();
+        for name in twin["remove"].as_array().unwrap() {
+            annotations.remove(name.as_str().unwrap());
+        }
+        for (name, value) in twin["set"].as_object().unwrap() {
+            annotations.insert(name.clone(), value.as_str().unwrap().into());
+        }
+        let refusal = SealedBlock::from_annotations(&annotations).unwrap_err().to_string();
+        assert!(refusal.contains(text(twin, "refused")), "{twin}: {refusal}");
+    }
+}
+
+#[test]
+fn changed_bytes_of_the_vectors_fail_where_the_vectors_say() {
+    let vectors = vectors();
+    for twin in vectors["changed_bytes"].as_array().unwrap() {
+        let named = |vector: &&serde_json::Value| vector["name"] == twin["vector"];
+        let vector = vectors["vectors"].as_array().unwrap().iter().find(named).unwrap();
+        let (_, mut blob, sealed, key) = vector_blob(vector);
+        blob[twin["flip_byte"].as_u64().unwrap() as usize] ^= 1;
+        let mut reader = Reader::new(Cursor::new(blob), &sealed.block, &key).unwrap();
+        let refusal = io::copy(&mut reader, &mut io::sink()).unwrap_err().to_string();
+        assert!(refusal.contains(text(twin, "fails")), "{twin}: {refusal}");
+    }
+}

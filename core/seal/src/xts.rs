@@ -71,10 +71,11 @@ impl Xts {
         sectors: &mut [u8],
         cipher: impl Fn(&mut [u8]) -> Result<(), XtsError>,
     ) -> Result<(), XtsError> {
-        if sectors.len() % BLOCK != 0 {
+        if !sectors.len().is_multiple_of(BLOCK) {
             return Err(XtsError::Sector(sectors.len()));
         }
-        for (index, sector) in (first..).zip(sectors.chunks_exact_mut(BLOCK)) {
+        for (offset, sector) in sectors.chunks_exact_mut(BLOCK).enumerate() {
+            let index = first.wrapping_add(offset as u64);
             let mut tweak = u128::from(index).to_le_bytes();
             self.tweak.encrypt(&mut tweak).map_err(|_| XtsError::Library)?;
             mask(sector, tweak);

@@ -14,7 +14,7 @@ pub enum BindError {
     #[error("register {REGISTER} already holds {found}, so init-data cannot be bound to it")]
     AlreadyBound {
         /// Its value.
-        found: Digest,
+        found: Box<Digest>,
     },
     /// After the extension the register does not hold what it must.
     #[error(
@@ -22,9 +22,9 @@ pub enum BindError {
     )]
     NotBound {
         /// What it must hold.
-        expected: Digest,
+        expected: Box<Digest>,
         /// What it holds.
-        found: Digest,
+        found: Box<Digest>,
     },
     /// The TPM has no SHA-256 bank.
     #[error("the TPM has no SHA-256 bank, in which init-data is bound")]
@@ -91,7 +91,7 @@ pub fn bind_init_data(tpm: &mut Tpm, digest: &Digest) -> Result<(), BindError> {
     for &bank in &banks {
         let found = read(tpm, bank)?;
         if found != Digest::zero(bank) {
-            return Err(BindError::AlreadyBound { found });
+            return Err(BindError::AlreadyBound { found: Box::new(found) });
         }
     }
     let digests: Vec<Digest> = banks.iter().map(|&bank| fitted(digest, bank)).collect();
@@ -99,7 +99,7 @@ pub fn bind_init_data(tpm: &mut Tpm, digest: &Digest) -> Result<(), BindError> {
     for (bank, event) in banks.into_iter().zip(digests) {
         let (expected, found) = (Digest::zero(bank).extend(event.as_bytes()), read(tpm, bank)?);
         if expected != found {
-            return Err(BindError::NotBound { expected, found });
+            return Err(BindError::NotBound { expected: Box::new(expected), found: Box::new(found) });
         }
     }
     Ok(())

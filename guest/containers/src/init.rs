@@ -7,8 +7,8 @@ use crate::{ContainerSpec, Failure, RootAccess, cgroup, error, rootfs, user, wor
 use coffer_sys_mount::{bind, make_private};
 use coffer_sys_process::{
     CapabilityList, Limit, Namespaces, Resource, Size, become_user, change_root_to, close_others_at_exec,
-    die_with_parent, forbid_new_privileges, open_terminal, seccomp::Filter, send_descriptor, set_host_name,
-    set_limit, set_umask, take_inherited_descriptor, take_terminal, unshare,
+    die_with_parent, forbid_new_privileges, limit, open_terminal, seccomp::Filter, send_descriptor,
+    set_host_name, set_limit, set_umask, take_inherited_descriptor, take_terminal, unshare,
 };
 use std::fs::File;
 use std::io::{Read, Write};
@@ -80,7 +80,10 @@ fn become_workload(spec: File, status: &mut File) -> Result<std::convert::Infall
     set_umask(0o022);
 
     set_limit(Resource::Core, Limit { soft: 0, hard: 0 })?;
-    set_limit(Resource::OpenFiles, OPEN_FILES)?;
+    // Without the privilege to raise the limit, as in a test outside a guest, what there is must do.
+    let hard = limit(Resource::OpenFiles)?.hard.min(OPEN_FILES.hard);
+    set_limit(Resource::OpenFiles, OPEN_FILES)
+        .or_else(|_| set_limit(Resource::OpenFiles, Limit { soft: OPEN_FILES.soft.min(hard), hard }))?;
     forbid_new_privileges()?;
     capabilities.bound()?;
     become_user(user.uid, user.gid, &user.groups)?;

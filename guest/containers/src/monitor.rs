@@ -15,7 +15,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as Socket;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Its word on the command line.
 pub(crate) const ROLE: &str = "monitor";
@@ -24,8 +24,16 @@ pub(crate) const CONTROL: i32 = 3;
 /// The descriptor of the socket through which the init sends the agent its terminal.
 pub(crate) const CONSOLE: i32 = 4;
 
-/// The number that can be signalled, until the child has been reaped.
-type Target = Arc<Mutex<Option<u32>>>;
+const KILL: i32 = nix::sys::signal::SIGKILL as i32;
+
+/// The container's first process, between its start and its reaping, and whether the agent wants it dead.
+#[derive(Default)]
+struct Target {
+    pid: Option<u32>,
+    doomed: bool,
+}
+
+type Shared = Arc<Mutex<Target>>;
 
 pub(crate) fn main() -> ExitCode {
     let Ok(control) = take_inherited_descriptor(CONTROL) else { return ExitCode::from(error::SETUP_FAILED) };
@@ -45,7 +53,7 @@ pub(crate) fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn start(mut control: Socket) -> Result<(Child, Target), Failure> {
+fn start(mut control: Socket) -> Result<(Child, Shared), Failure> {
     let failed = |step: &'static str| move |e: io::Error| Failure::setup(step, e);
     let spec = read_spec(&mut control).map_err(failed("reading the specification"))?;
     let terminal = serde_json::from_slice::<ContainerSpec>(&spec)
@@ -53,6 +61,9 @@ fn start(mut control: Socket) -> Result<(Child, Target), Failure> {
         .terminal
         .is_some();
     let program = program_on_read_only_mount()?;
+    let target = Shared::default();
+    // A process whose children go to another PID namespace can start no more threads (clone(2), CLONE_THREAD).
+    obey(control, Arc::clone(&target));
     unshare(Namespaces::PID)?;
     let (spec_reader, mut spec_writer) = io::pipe().map_err(failed("making a pipe"))?;
     let (mut status_reader, status_writer) = io::pipe().map_err(failed("making a pipe"))?;
@@ -67,12 +78,11 @@ fn start(mut control: Socket) -> Result<(Child, Target), Failure> {
     command.arg0(PROGRAM).arg(init::ROLE).env_clear();
     let child = spawn_guarded(pass_descriptors(&mut command, passed)).map_err(failed("starting the init"))?;
     drop(command);
-    let target = Arc::new(Mutex::new(Some(child.id())));
+    set_target(&target, child.id());
     let started = let_go_of_standard_streams()
         .and_then(|()| spec_writer.write_all(&spec))
         .map_err(failed("sending the specification on"));
     drop(spec_writer);
-    obey(control, Arc::clone(&target));
 
     let mut status = Vec::new();
     status_reader.read_to_end(&mut status).map_err(failed("listening to the init"))?;
@@ -109,28 +119,41 @@ fn let_go_of_standard_streams() -> io::Result<()> {
 }
 
 /// Carries out the agent's orders until there is no agent any more, and then kills the container.
-fn obey(control: Socket, target: Target) {
+fn obey(control: Socket, target: Shared) {
     std::thread::spawn(move || {
         for order in BufReader::new(control).split(b'\n').map_while(Result::ok) {
             if let Ok(Order::Signal(number)) = serde_json::from_slice(&order) {
-                send(&target, number);
+                send(&lock(&target), number);
             }
         }
-        send(&target, nix::sys::signal::SIGKILL as i32);
+        let mut target = lock(&target);
+        target.doomed = true;
+        send(&target, KILL);
     });
 }
 
+fn set_target(target: &Shared, pid: u32) {
+    let mut target = lock(target);
+    target.pid = Some(pid);
+    if target.doomed {
+        send(&target, KILL);
+    }
+}
+
 fn send(target: &Target, signal: i32) {
-    let target = target.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(pid) = *target {
+    if let Some(pid) = target.pid {
         // The agent learns from the report whether the workload still runs; a bad number changes nothing.
         let _ended_meanwhile = kill_process(pid, signal);
     }
 }
 
-fn follow(child: &mut Child, target: &Target) -> Report {
+fn lock(target: &Shared) -> MutexGuard<'_, Target> {
+    target.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn follow(child: &mut Child, target: &Shared) -> Report {
     let end = wait_without_reaping(child.id());
-    target.lock().unwrap_or_else(PoisonError::into_inner).take();
+    lock(target).pid = None;
     let _ended = child.wait();
     match end {
         Ok(End::Exited(code)) => Report::Exited(code),

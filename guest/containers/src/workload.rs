@@ -2,44 +2,42 @@
 
 use crate::user::User;
 use crate::{ContainerSpec, Failure};
-use std::ffi::OsString;
+use coffer_sys_process::execute;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Where programs are looked for when the image does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A program ready to be executed.
-pub(crate) struct Workload(Command, PathBuf);
+pub(crate) struct Workload {
+    program: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<String>,
+}
 
 impl Workload {
     /// Enters the working directory and finds the program.
     pub(crate) fn prepare(spec: &ContainerSpec, user: &User) -> Result<Self, Failure> {
-        let Some((name, arguments)) = spec.args.split_first() else {
+        let Some(name) = spec.args.first() else {
             return Err(Failure::spec("neither the image nor the request names a program to run"));
         };
         let environment = environment(spec, user)?;
         let cwd = directory(&spec.cwd);
         std::env::set_current_dir(cwd)
             .map_err(|e| Failure::setup(&format!("entering the working directory {}", cwd.display()), e))?;
-        let search =
-            environment.iter().find(|(key, _)| key == "PATH").map_or(DEFAULT_PATH, |(_, value)| value);
+        let search = environment.iter().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
         let program = look_up(name, search)?;
         refuse_own_program(&program)?;
-        let mut command = Command::new(&program);
-        command.arg0(name).args(arguments).env_clear();
-        command.envs(environment.iter().map(|(key, value)| (OsString::from(key), OsString::from(value))));
-        Ok(Self(command, program))
+        Ok(Self { program, arguments: spec.args.clone(), environment })
     }
 
     /// Becomes the program; returns only with the reason why it could not.
-    pub(crate) fn execute(mut self) -> Failure {
-        let error = self.0.exec();
-        let program = self.1.display();
+    pub(crate) fn execute(self) -> Failure {
+        let error = execute(&self.program, &self.arguments, &self.environment);
+        let program = self.program.display();
         match error.kind() {
             io::ErrorKind::NotFound => Failure::not_found(format!(
                 "`{program}` cannot run: the interpreter or loader it names is not in the image"
@@ -70,21 +68,16 @@ fn directory(cwd: &str) -> &Path {
     Path::new(if cwd.is_empty() { "/" } else { cwd })
 }
 
-fn environment(spec: &ContainerSpec, user: &User) -> Result<Vec<(String, String)>, Failure> {
-    let mut pairs = Vec::new();
-    for (index, entry) in spec.env.iter().enumerate() {
-        let (key, value) = entry
-            .split_once('=')
-            .filter(|(key, value)| !key.is_empty() && !key.contains('\0') && !value.contains('\0'))
-            // Its text may be a secret: only its place is told.
-            .ok_or_else(|| {
-                Failure::spec(format!("entry {index} of the environment is not of the form NAME=VALUE"))
-            })?;
-        pairs.push((key.to_owned(), value.to_owned()));
+fn environment(spec: &ContainerSpec, user: &User) -> Result<Vec<String>, Failure> {
+    let named = |entry: &str| entry.split_once('=').is_some_and(|(name, _)| !name.is_empty());
+    if let Some(index) = spec.env.iter().position(|entry| !named(entry) || entry.contains('\0')) {
+        // Its text may be a secret: only its place is told.
+        return Err(Failure::spec(format!("entry {index} of the environment is not of the form NAME=VALUE")));
     }
-    let mut default = |key: &str, value: &str| {
-        if !pairs.iter().any(|(name, _)| name == key) {
-            pairs.push((key.to_owned(), value.to_owned()));
+    let mut entries = spec.env.clone();
+    let mut default = |name: &str, value: &str| {
+        if !entries.iter().any(|entry| entry.split_once('=').is_some_and(|(other, _)| other == name)) {
+            entries.push(format!("{name}={value}"));
         }
     };
     default("PATH", DEFAULT_PATH);
@@ -92,7 +85,7 @@ fn environment(spec: &ContainerSpec, user: &User) -> Result<Vec<(String, String)
     if spec.terminal.is_some() {
         default("TERM", "xterm");
     }
-    Ok(pairs)
+    Ok(entries)
 }
 
 fn look_up(name: &str, search: &str) -> Result<PathBuf, Failure> {

@@ -1,1 +1,64 @@
-//! The workload's local API on 127.0.0.1:8006.
+//! The workload's local API on 127.0.0.1:8006, with the paths of confidential containers' `api-server-rest`.
+//!
+//! What holds: it listens on loopback only, serves GET only, and gives the workload no more than the broker's policy
+//! and the owner's init-data allow. Bodies may be secret; nothing of them is logged.
+//! Left out: measuring events of the workload (`/aa/aael`), which needs a register of its own.
+
+mod answer;
+mod api;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+pub use api::Hub;
+
+/// Where workloads expect the API.
+pub const ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8006));
+
+/// Connections served at once; more wait in the kernel's queue.
+const MOST_CONNECTIONS: usize = 32;
+/// How long a client may take to send its request's head.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Serves until it is dropped.
+///
+/// # Errors
+/// When connections cannot be accepted any more, or the listener is not on loopback.
+pub async fn serve(listener: TcpListener, hub: Arc<Hub>) -> std::io::Result<()> {
+    if !listener.local_addr()?.ip().is_loopback() {
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::InvalidInput,
+            "the local API listens on loopback only",
+        ));
+    }
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
+        let (stream, _) = listener.accept().await?;
+        let hub = Arc::clone(&hub);
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let hub = Arc::clone(&hub);
+                async move { Ok::<_, Infallible>(api::answer(&hub, &request).await) }
+            });
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_PATIENCE)
+                .max_buf_size(16 << 10)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            // A client that went away or sent no HTTP is its own affair.
+            drop((served, place));
+        });
+    }
+}

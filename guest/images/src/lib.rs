@@ -1,1 +1,27 @@
 //! Images in the guest: fetched as ciphertext, verified, decrypted, mounted.
+//!
+//! What holds: bytes are used only after they matched the digest that an authorized manifest names; no key is asked
+//! for before; a changed byte of a sealed image never becomes other content. Left out: pushing, caching on disk
+//! (the host's ciphertext is the cache), and which image may run, which is `guest/gate`.
+
+mod decompress;
+mod error;
+mod find;
+mod kmsg;
+mod layers;
+mod process;
+mod registry;
+mod sealed;
+mod source;
+mod store;
+#[cfg(test)]
+mod tests;
+mod unpack;
+
+pub use error::{ImageError, ImageFault};
+pub use find::Found;
+pub use process::Process;
+pub use registry::{Registry, RegistryRoots};
+pub use sealed::Integrity;
+pub use source::{BlobSource, Chunks, Pending};
+pub use store::{ImageStore, Prepared, Progress};

@@ -41,8 +41,7 @@ impl Blobs {
         if digest.algorithm() == Algorithm::Sha1 {
             return None;
         }
-        let path =
-            self.layout.as_ref()?.join("blobs").join(digest.algorithm().name()).join(digest.hex());
+        let path = self.layout.as_ref()?.join("blobs").join(digest.algorithm().name()).join(digest.hex());
         let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
         let data = file.metadata().ok()?;

@@ -37,7 +37,9 @@ pub enum SandboxError {
         available_mib: u64,
     },
     /// The host has not the disk space.
-    #[error("{path} has {available_mib} MiB free and a sandbox needs {needed_mib} MiB. Free some space there")]
+    #[error(
+        "{path} has {available_mib} MiB free and a sandbox needs {needed_mib} MiB. Free some space there"
+    )]
     NotEnoughDisk {
         /// Where.
         path: PathBuf,

@@ -118,7 +118,11 @@ async fn read_run(mut reader: impl AsyncRead + Unpin, told: Sender<Heard>) -> io
                 Kind::Event => Heard::Event(frame.parse().map_err(io::Error::other)?),
                 Kind::Exit => Heard::Exit(frame.parse().map_err(io::Error::other)?),
                 Kind::Refusal => Heard::Refusal(frame.parse().map_err(io::Error::other)?),
-                other => return Err(io::Error::other(format!("the guest sent a {other:?} frame on the run stream"))),
+                other => {
+                    return Err(io::Error::other(format!(
+                        "the guest sent a {other:?} frame on the run stream"
+                    )));
+                }
             };
             if told.send(heard).await.is_err() {
                 return Ok(());

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use coffer_host_vmm::{
-    Accelerator, Channel, Disk, Firmware, Kind, LinuxBoot, Machine, MachineError, MachineSpec, Qemu, Vmm,
+    Accelerator, Channel, Disk, Firmware, Kind, LinuxBoot, Machine, MachineError, MachineSpec, Qemu, Vendor,
+    Vmm,
 };
 use coffer_host_vtpm::{RunningVtpm, Vtpm, VtpmCa};
 
@@ -52,7 +53,11 @@ impl Parts {
         check_disk(run_dir.path())?;
         let mut steps = Vec::new();
         let spec = machine_spec(config, run_dir.path())?;
-        steps.push(("prepare", "private run directory, firmware variables, init-data disk".into(), Instant::now()));
+        steps.push((
+            "prepare",
+            "private run directory, firmware variables, init-data disk".into(),
+            Instant::now(),
+        ));
 
         let ca = VtpmCa::load_or_create(&config.vtpm_ca)?;
         let name = run_dir.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -62,7 +67,11 @@ impl Parts {
 
         let mut spec = MachineSpec { tpm: vtpm.control_socket().map(Path::to_owned), ..spec };
         let machine = start_machine(&mut spec)?;
-        steps.push(("qemu", format!("machine started, {} MiB, {} cpu", spec.memory_mib, spec.cpus), Instant::now()));
+        steps.push((
+            "qemu",
+            format!("machine started, {} MiB, {} cpu", spec.memory_mib, spec.cpus),
+            Instant::now(),
+        ));
         let cid = match spec.channel {
             Some(Channel::Vsock { cid }) => Some(cid),
             _ => None,
@@ -161,6 +170,7 @@ fn machine_spec(config: &SandboxConfig, run_dir: &Path) -> Result<MachineSpec, S
     Ok(MachineSpec {
         kind: Kind::Plain,
         accelerator: config.accelerator,
+        vendor: Vendor::of_this_machine(),
         cpus: config.cpus,
         memory_mib: config.memory_mib,
         firmware: Firmware::Flash { code: config.guest.firmware.clone(), variables },

@@ -141,7 +141,8 @@ impl Sandbox {
             |_| SandboxError::Host { what: "start the sandbox", source: std::io::ErrorKind::Other.into() };
         let mut parts = receiver.await.map_err(panicked)??;
         let steps = std::mem::take(&mut parts.steps);
-        let pending = steps.into_iter().map(|(step, detail, at)| host_step(step, detail, at, began)).collect();
+        let pending =
+            steps.into_iter().map(|(step, detail, at)| host_step(step, detail, at, began)).collect();
         let start_timeout = config.start_timeout;
         let link = connect(&mut parts, config, began).await?;
         Ok(Self { link, parts, began, start_timeout, pending, state: State::Silent })

@@ -17,5 +17,5 @@ pub use process::{Machine, MachineError, Qemu, Running, Vmm};
 pub use qmp::{Qmp, QmpError, Status};
 pub use spec::{
     Accelerator, Channel, Disk, Firmware, Forward, Kind, LinuxBoot, MachineSpec, QuoteService, SnpGuest,
-    TdxGuest, UserNetwork,
+    TdxGuest, UserNetwork, Vendor,
 };

@@ -104,6 +104,21 @@ impl Qemu {
         &self.program
     }
 
+    /// The first line of its own version text.
+    pub fn version(&self) -> Result<String, MachineError> {
+        let output =
+            Command::new(&self.program).arg("--version").output().map_err(|e| self.not_started(e))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(text.lines().next().unwrap_or_default().to_owned())
+    }
+
+    fn not_started(&self, source: io::Error) -> MachineError {
+        match source.kind() {
+            io::ErrorKind::NotFound => MachineError::NotInstalled { program: self.program.clone() },
+            _ => source.into(),
+        }
+    }
+
     /// Starts a machine and waits until its monitor answers.
     ///
     /// The machine ends with the calling *thread*: call this through [`crate::lasting`] unless that is wanted.
@@ -136,10 +151,7 @@ impl Qemu {
             .map_err(|_| io::Error::other("two files of the machine have one descriptor number"))?;
         // A group of its own: a terminal's Ctrl-C is for the owner to handle, not for the machine.
         command.process_group(0);
-        let mut child = coffer_sys_process::spawn_guarded(&mut command).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => MachineError::NotInstalled { program: self.program.clone() },
-            _ => source.into(),
-        })?;
+        let mut child = coffer_sys_process::spawn_guarded(&mut command).map_err(|e| self.not_started(e))?;
         // The command holds the machine's ends of the sockets; without them QEMU's end is seen as end of file.
         drop(command);
         match Qmp::connect(monitor, MONITOR_PATIENCE) {

@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 
 use base64::Engine as _;
 
-use crate::spec::{Accelerator, Channel, Disk, Firmware, Kind, MachineFile, MachineSpec, QuoteService, SnpGuest};
+use crate::spec::{
+    Accelerator, Channel, Disk, Firmware, Kind, MachineFile, MachineSpec, QuoteService, SnpGuest, Vendor,
+};
 
 /// The first descriptor number; high, so that it never meets one that the starting process needs for itself.
 pub const FIRST_DESCRIPTOR: i32 = 100;
@@ -92,12 +94,16 @@ impl Line<'_> {
         match &spec.kind {
             Kind::Plain => machine.push_str(",smm=off"),
             Kind::Tdx(tdx) => {
-                machine.push_str(",smm=off,kernel-irqchip=split,confidential-guest-support=tdx0,memory-backend=ram0");
+                machine.push_str(
+                    ",smm=off,kernel-irqchip=split,confidential-guest-support=tdx0,memory-backend=ram0",
+                );
                 self.two("-object", tdx_object(&tdx.mr_config_id, &tdx.quotes));
                 self.two("-object", format!("memory-backend-ram,id=ram0,size={memory}M"));
             }
             Kind::Snp(snp) => {
-                machine.push_str(",smm=off,kernel-irqchip=split,confidential-guest-support=snp0,memory-backend=ram0");
+                machine.push_str(
+                    ",smm=off,kernel-irqchip=split,confidential-guest-support=snp0,memory-backend=ram0",
+                );
                 self.two("-object", snp_object(snp));
                 self.two(
                     "-object",
@@ -109,12 +115,12 @@ impl Line<'_> {
         match spec.accelerator {
             Accelerator::Kvm => {
                 self.two("-accel", "kvm");
-                self.two("-cpu", if matches!(spec.kind, Kind::Plain) { "host" } else { "host,pmu=off" });
+                self.two("-cpu", kvm_processor(&spec.kind, spec.vendor));
             }
             Accelerator::SoftwareEmulation => {
                 self.two("-accel", format!("tcg,thread=multi,tb-size={TRANSLATION_CACHE_MIB}"));
                 // QEMU 7.2 emulates cmpxchg16b wrongly, and newer kernels crash of it.
-                self.two("-cpu", "max,-cx16");
+                self.two("-cpu", "max,-cx16,phys-bits=39");
             }
         }
         self.two("-smp", spec.cpus.to_string());
@@ -154,7 +160,7 @@ impl Line<'_> {
                 let code = self.next_file_set();
                 self.two("-drive", format!("if=pflash,unit=0,format=raw,readonly=on,file={code}"));
                 let variables = self.next_file_set();
-                self.two("-drive", format!("if=pflash,unit=1,format=raw,file={variables}"));
+                self.two("-drive", format!("if=pflash,unit=1,format=raw,auto-read-only=off,file={variables}"));
             }
             Firmware::Image(_) => {
                 let image = self.next_file_path();
@@ -202,9 +208,23 @@ impl Line<'_> {
             Some(Channel::VirtioSerial) => {
                 self.two("-device", "virtio-serial-pci");
                 self.two("-chardev", format!("socket,id=channel,fd={CHANNEL_DESCRIPTOR}"));
-                self.two("-device", format!("virtserialport,chardev=channel,name={}", MachineSpec::CHANNEL_PORT));
+                self.two(
+                    "-device",
+                    format!("virtserialport,chardev=channel,name={}", MachineSpec::CHANNEL_PORT),
+                );
             }
         }
+    }
+}
+
+/// OVMF lays out a list of memory by the width of physical addresses, and measures it into PCR 0. It believes the
+/// width only where the rest of the processor agrees with it; these widths are disbelieved, so that one reference
+/// value fits every machine.
+fn kvm_processor(kind: &Kind, vendor: Vendor) -> &'static str {
+    match (kind, vendor) {
+        (Kind::Tdx(_) | Kind::Snp(_), _) => "host,pmu=off",
+        (Kind::Plain, Vendor::Intel) => "host,host-phys-bits=off,phys-bits=40",
+        (Kind::Plain, Vendor::Amd) => "host,host-phys-bits=off,phys-bits=39",
     }
 }
 

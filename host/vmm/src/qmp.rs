@@ -81,7 +81,8 @@ impl Qmp {
         for _ in 0..MAX_EVENTS {
             let mut line = self.line()?;
             if let Some(error) = line.get("error") {
-                let reason = error.get("desc").and_then(|d| d.as_str()).unwrap_or("no reason given").to_owned();
+                let reason =
+                    error.get("desc").and_then(|d| d.as_str()).unwrap_or("no reason given").to_owned();
                 return Err(QmpError::Refused { command: command.into(), reason });
             }
             if let Some(value) = line.get_mut("return") {

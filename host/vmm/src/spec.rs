@@ -12,6 +12,8 @@ pub struct MachineSpec {
     pub kind: Kind,
     /// What runs its instructions.
     pub accelerator: Accelerator,
+    /// Whose processor the host has; under emulation it does not matter.
+    pub vendor: Vendor,
     /// Virtual processors.
     pub cpus: u32,
     /// Memory in MiB.
@@ -89,6 +91,27 @@ pub enum Accelerator {
     Kvm,
     /// QEMU's translator: slow, and it runs anywhere.
     SoftwareEmulation,
+}
+
+/// Whose processor the host has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vendor {
+    /// Intel.
+    Intel,
+    /// AMD.
+    Amd,
+}
+
+impl Vendor {
+    /// Of this machine; Intel where it is neither.
+    pub fn of_this_machine() -> Self {
+        let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        if text.lines().any(|line| line.starts_with("vendor_id") && line.contains("AuthenticAMD")) {
+            Self::Amd
+        } else {
+            Self::Intel
+        }
+    }
 }
 
 /// What the machine starts with.

@@ -16,6 +16,9 @@ use coffer_sys_tpm::TpmError;
 pub use authority::VtpmCa;
 pub use swtpm::RunningVtpm;
 
+/// The file in which swtpm keeps the permanent state.
+const PERMANENT_STATE: &str = "tpm2-00.permall";
+
 /// Why there is no software TPM.
 #[derive(Debug, thiserror::Error)]
 pub enum VtpmError {
@@ -102,7 +105,10 @@ impl Vtpm {
             cause,
         })?;
         factory::manufacture(ca, state, sandbox)?;
-        Ok(made)
+        match made.is_made() {
+            true => Ok(made),
+            false => Err(VtpmError::NotMade(made.state)),
+        }
     }
 
     /// A TPM that was made before.
@@ -123,11 +129,10 @@ impl Vtpm {
 
     /// Runs it with a connection for commands of this process, for measuring and tests.
     pub fn connect(&self) -> Result<(RunningVtpm, coffer_sys_tpm::Tpm), VtpmError> {
-        swtpm::connect(&self.state)
+        swtpm::connect(&self.state, &self.state)
     }
 
-    /// The name under which swtpm keeps the permanent state.
     fn is_made(&self) -> bool {
-        self.state.join("tpm2-00.permall").exists()
+        self.state.join(PERMANENT_STATE).exists()
     }
 }

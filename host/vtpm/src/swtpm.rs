@@ -1,6 +1,7 @@
 //! The swtpm process: started with sockets that are open already, ended with the value that holds it.
 
 use std::fs::OpenOptions;
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -83,29 +84,52 @@ pub(crate) fn start(state: &Path, control_socket: &Path) -> Result<RunningVtpm, 
     let listener =
         bind().map_err(|cause| VtpmError::File { what: "listen at", path: control_socket.into(), cause })?;
     let control = format!("type=unixio,fd={DESCRIPTOR}");
-    let (child, log) = spawn(state, listener.into(), &["--ctrl", &control, "--terminate"])?;
-    Ok(RunningVtpm { child, control_socket: Some(control_socket.into()), log })
+    let log = log_of(state);
+    let child = spawn(state, &log, listener.into(), &["--ctrl", &control, "--terminate"])?;
+    let running = RunningVtpm { child, control_socket: Some(control_socket.into()), log };
+    // It ends at once if its state is damaged or in use. Better said here than by QEMU.
+    match probe(control_socket) {
+        Ok(()) => Ok(running),
+        Err(cause) => {
+            let log = running.log.clone();
+            Err(VtpmError::Swtpm { what: "answer at its control socket", why: cause.to_string(), log })
+        }
+    }
 }
 
-pub(crate) fn connect(state: &Path) -> Result<(RunningVtpm, Tpm), VtpmError> {
+/// Asks for the control channel's capabilities: a command without effect, answered before any other.
+fn probe(control_socket: &Path) -> std::io::Result<()> {
+    const CMD_GET_CAPABILITY: u32 = 1;
+    let mut control = UnixStream::connect(control_socket)?;
+    control.set_read_timeout(Some(Duration::from_secs(20)))?;
+    control.write_all(&CMD_GET_CAPABILITY.to_be_bytes())?;
+    control.read_exact(&mut [0; 8])
+}
+
+/// Where swtpm writes what it has to say.
+pub(crate) fn log_of(state: &Path) -> PathBuf {
+    state.join("swtpm.log")
+}
+
+pub(crate) fn connect(state: &Path, log: &Path) -> Result<(RunningVtpm, Tpm), VtpmError> {
     let pair = UnixStream::pair();
     let (own, its) =
         pair.map_err(|cause| VtpmError::File { what: "make a socket for", path: state.into(), cause })?;
     let descriptor = DESCRIPTOR.to_string();
     let arguments = ["--fd", &descriptor, "--flags", "not-need-init,startup-clear", "--terminate"];
-    let (child, log) = spawn(state, its.into(), &arguments)?;
+    let log = log_of(log);
+    let child = spawn(state, &log, its.into(), &arguments)?;
     Ok((RunningVtpm { child, control_socket: None, log }, Tpm::from_stream(own)?))
 }
 
-fn spawn(state: &Path, descriptor: OwnedFd, arguments: &[&str]) -> Result<(Child, PathBuf), VtpmError> {
-    let log = state.join("swtpm.log");
+fn spawn(state: &Path, log: &Path, descriptor: OwnedFd, arguments: &[&str]) -> Result<Child, VtpmError> {
     let file = |what, path: &Path| {
         let path = path.to_path_buf();
         move |cause| VtpmError::File { what, path, cause }
     };
-    let output = OpenOptions::new().create(true).append(true).mode(0o600).open(&log);
-    let output = output.map_err(file("open", &log))?;
-    let output_too = output.try_clone().map_err(file("open", &log))?;
+    let output = OpenOptions::new().create(true).append(true).mode(0o600).open(log);
+    let output = output.map_err(file("open", log))?;
+    let output_too = output.try_clone().map_err(file("open", log))?;
     // The state is the working directory: no path of the user's can be taken for an option of swtpm.
     let mut command = Command::new("swtpm");
     command
@@ -117,8 +141,8 @@ fn spawn(state: &Path, descriptor: OwnedFd, arguments: &[&str]) -> Result<(Child
         .stderr(output_too);
     coffer_sys_process::pass_descriptors(&mut command, vec![(descriptor, DESCRIPTOR)]);
     match coffer_sys_process::spawn_guarded(&mut command) {
-        Ok(child) => Ok((child, log)),
+        Ok(child) => Ok(child),
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Err(VtpmError::NotInstalled),
-        Err(cause) => Err(VtpmError::Swtpm { what: "start", why: cause.to_string(), log }),
+        Err(cause) => Err(VtpmError::Swtpm { what: "start", why: cause.to_string(), log: log.into() }),
     }
 }

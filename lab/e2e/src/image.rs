@@ -13,8 +13,30 @@ pub const PAGE: &str = "a page that exists only inside the sealed layer\n";
 pub const CANARY: &str = "canary-7f3c51d2-nobody-asks-for-this";
 
 const APPLETS: [&str; 24] = [
-    "cat", "cut", "dd", "echo", "env", "false", "grep", "head", "hostname", "httpd", "id", "ls", "md5sum", "mount",
-    "ps", "sh", "sha256sum", "sleep", "stty", "tail", "test", "true", "tty", "wget",
+    "cat",
+    "cut",
+    "dd",
+    "echo",
+    "env",
+    "false",
+    "grep",
+    "head",
+    "hostname",
+    "httpd",
+    "id",
+    "ls",
+    "md5sum",
+    "mount",
+    "ps",
+    "sh",
+    "sha256sum",
+    "sleep",
+    "stty",
+    "tail",
+    "test",
+    "true",
+    "tty",
+    "wget",
 ];
 
 /// Makes the layout with umoci in `layout`, tagged `latest`.
@@ -29,9 +51,27 @@ pub fn busybox_layout(layout: &Path) -> Result<()> {
     fill(&work.join("rootfs"))?;
     umoci(&["repack", "--image", &image, &bundle])?;
     umoci(&[
-        "config", "--image", &image, "--config.cmd", "/bin/httpd", "--config.cmd", "-f", "--config.cmd", "-p",
-        "--config.cmd", "80", "--config.cmd", "-h", "--config.cmd", "/srv", "--config.env",
-        "PATH=/bin", "--config.env", "FROM_IMAGE=yes", "--config.workingdir", "/srv",
+        "config",
+        "--image",
+        &image,
+        "--config.cmd",
+        "/bin/httpd",
+        "--config.cmd",
+        "-f",
+        "--config.cmd",
+        "-p",
+        "--config.cmd",
+        "80",
+        "--config.cmd",
+        "-h",
+        "--config.cmd",
+        "/srv",
+        "--config.env",
+        "PATH=/bin",
+        "--config.env",
+        "FROM_IMAGE=yes",
+        "--config.workingdir",
+        "/srv",
     ])?;
     fs::remove_dir_all(&work).context("the working folder cannot be removed")
 }

@@ -74,7 +74,9 @@ impl Registry {
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&file).stdout(log.try_clone()?).stderr(log);
         let process = Ends(command.spawn().context("docker-registry cannot be started")?);
-        wait_for("the registry", Duration::from_secs(20), || TcpStream::connect(("127.0.0.1", port)).is_ok())?;
+        wait_for("the registry", Duration::from_secs(20), || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        })?;
         Ok(Some(Self { port, _process: process }))
     }
 }

@@ -55,8 +55,11 @@ impl World {
         let folder = tempfile::Builder::new().prefix("coffer-e2e-").tempdir()?;
         let mut world = Self { coffer: coffer.into(), folder, broker: None };
         fs::create_dir_all(world.home())?;
-        let copied =
-            Command::new("cp").arg("-a").arg(PathBuf::from(guest).join("guest")).arg(world.home()).status()?;
+        let copied = Command::new("cp")
+            .arg("-a")
+            .arg(PathBuf::from(guest).join("guest"))
+            .arg(world.home())
+            .status()?;
         if !copied.success() {
             bail!("the built guest cannot be copied");
         }
@@ -90,7 +93,8 @@ impl World {
         self.broker = None;
         let url = self.home().join("broker/url");
         let _ = fs::remove_file(&url);
-        let port = if self.path("port").exists() { fs::read_to_string(self.path("port"))? } else { "0".into() };
+        let port =
+            if self.path("port").exists() { fs::read_to_string(self.path("port"))? } else { "0".into() };
         let log = fs::File::options().append(true).create(true).open(self.path("broker.log"))?;
         let mut command = self.command(&format!("broker --listen 127.0.0.1:{}", port.trim()));
         let child = command.stdout(Stdio::null()).stderr(log).spawn()?;

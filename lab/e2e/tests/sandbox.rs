@@ -8,7 +8,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use coffer_lab_e2e::{CANARY, Ends, Outcome, PAGE, Registry, World, busybox_layout, processes_naming, wait_for};
+use coffer_lab_e2e::{
+    CANARY, Ends, Outcome, PAGE, Registry, World, busybox_layout, processes_naming, wait_for,
+};
 
 /// What `coffer run` ends with when guest or broker refused.
 const REFUSED: Option<i32> = Some(120);
@@ -16,7 +18,11 @@ const BOOT: Duration = Duration::from_secs(300);
 
 fn refused(outcome: &Outcome, code: &str) -> Result<()> {
     let said = &outcome.err;
-    ensure!(outcome.code == REFUSED && said.contains(code), "expected {code}, got {:?}:\n{said}", outcome.code);
+    ensure!(
+        outcome.code == REFUSED && said.contains(code),
+        "expected {code}, got {:?}:\n{said}",
+        outcome.code
+    );
     Ok(())
 }
 
@@ -90,7 +96,8 @@ fn a_workload_has_its_image_arguments_confinement_and_local_api() -> Result<()> 
         wget -qO- http://127.0.0.1:8006/aa/token?token_type=kbs | cut -c1-8; echo; \
         grep -E 'NoNewPrivs|Seccomp:' /proc/self/status; ls /proc | grep -c '^[0-9]'; \
         cat /sys/firmware/x 2>&1 | head -1; echo to-stderr >&2; exit 37";
-    let mut command = world.command("run oci:sealed/web:latest --signer image.pub --enroll -e ADDED=by-user --");
+    let mut command =
+        world.command("run oci:sealed/web:latest --signer image.pub --enroll -e ADDED=by-user --");
     let outcome = World::ended(command.args(["sh", "-c", script]))?;
     let said = format!("{}{}", outcome.out, outcome.err);
     ensure!(outcome.code == Some(37), "{:?}\n{said}", outcome.code);
@@ -119,7 +126,11 @@ fn an_unsealed_image_from_a_registry_runs_by_its_pinned_digest_with_input() -> R
     child.stdin.take().context("no standard input")?.write_all(b"abc")?;
     let out = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&out.stdout);
-    ensure!(said.contains("ba7816bf8f01cfea414140de5dae2223"), "{said}{}", String::from_utf8_lossy(&out.stderr));
+    ensure!(
+        said.contains("ba7816bf8f01cfea414140de5dae2223"),
+        "{said}{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     Ok(())
 }
 
@@ -170,7 +181,8 @@ fn changed_init_data_is_refused_by_name() -> Result<()> {
 #[test]
 fn an_image_signed_with_another_key_is_refused_before_any_key_is_asked_for() -> Result<()> {
     let Some(world) = World::enter() else { return Ok(()) };
-    world.done("image seal oci:plain/web:latest --to oci:other/web:latest --key kbs:///lab/image-key/other")?;
+    world
+        .done("image seal oci:plain/web:latest --to oci:other/web:latest --key kbs:///lab/image-key/other")?;
     world.done("image sign oci:other/web:latest --key other.key")?;
     let outcome = world.run("run oci:other/web:latest --init-data init-data.toml")?;
     refused(&outcome, "image.signature.untrusted-key")?;
@@ -208,7 +220,8 @@ fn a_changed_byte_is_an_error_and_never_other_content() -> Result<()> {
     let block = (data / 4096) * 3 / 4;
     changed[block * 4096 + 17] ^= 0x10;
     fs::write(&blob, &changed)?;
-    let script = "cat /srv/index.html; for f in /bin/busybox /srv/*; do cat $f >/dev/null || echo unreadable $f; done";
+    let script =
+        "cat /srv/index.html; for f in /bin/busybox /srv/*; do cat $f >/dev/null || echo unreadable $f; done";
     let mut command = world.command("run oci:sealed/web:latest --signer image.pub --enroll --");
     let outcome = World::ended(command.args(["sh", "-c", script]));
     fs::write(&blob, &kept)?;
@@ -224,7 +237,10 @@ fn a_killed_command_leaves_no_process_and_the_next_run_works() -> Result<()> {
     let Some(world) = World::enter() else { return Ok(()) };
     let (mut guest, _) = serving(&world, "run oci:sealed/web:latest --init-data init-data.toml")?;
     let mark = world.path("").display().to_string();
-    ensure!(!processes_naming("swtpm")?.is_empty(), "no software TPM runs, so the check below would prove nothing");
+    ensure!(
+        !processes_naming("swtpm")?.is_empty(),
+        "no software TPM runs, so the check below would prove nothing"
+    );
     guest.0.kill()?;
     guest.0.wait()?;
     let gone = || {

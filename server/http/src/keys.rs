@@ -26,7 +26,8 @@ const AUDIENCE: &str = "coffer-broker";
 /// The key that signs tokens, made at first use.
 pub(crate) fn token_key(store: &Store) -> Result<SigningKey, OpenError> {
     if let Some(document) = store.get(Table::Keys, TOKEN_KEY)? {
-        return SigningKey::from_pkcs8(&document).map_err(|_| OpenError::Key("the token key in the store is not usable"));
+        return SigningKey::from_pkcs8(&document)
+            .map_err(|_| OpenError::Key("the token key in the store is not usable"));
     }
     let key = SigningKey::generate().map_err(|_| OpenError::Key("no token key could be made"))?;
     let document = key.to_pkcs8().map_err(|_| OpenError::Key("no token key could be made"))?;
@@ -38,14 +39,6 @@ pub(crate) fn token_key(store: &Store) -> Result<SigningKey, OpenError> {
 pub(crate) struct ChallengeKeys {
     pub(crate) current: ClusterKey,
     pub(crate) previous: Option<ClusterKey>,
-    made_at: u64,
-}
-
-impl ChallengeKeys {
-    /// Whether it is time for the next epoch.
-    pub(crate) fn are_due(&self, now: u64) -> bool {
-        now.saturating_sub(self.made_at) >= EPOCH_S
-    }
 }
 
 /// Loads the challenge keys, and begins a new epoch if the present one is over.
@@ -64,9 +57,9 @@ pub(crate) fn challenge_keys(store: &Store, now: u64) -> Result<ChallengeKeys, O
     let fresh = last.is_some_and(|(_, made_at)| now.saturating_sub(made_at) < EPOCH_S);
     let mut epochs = epochs.into_iter();
     if fresh {
-        let (_, made_at, key) = epochs.next().ok_or_else(unusable)?;
+        let (_, _, key) = epochs.next().ok_or_else(unusable)?;
         let previous = epochs.next().map(|(_, _, key)| ClusterKey::new(key));
-        return Ok(ChallengeKeys { current: ClusterKey::new(key), previous, made_at });
+        return Ok(ChallengeKeys { current: ClusterKey::new(key), previous });
     }
     let next = last.map_or(1, |(epoch, _)| epoch.saturating_add(1));
     let current = ClusterKey::generate().map_err(|_| OpenError::Key("no challenge key could be made"))?;
@@ -75,7 +68,7 @@ pub(crate) fn challenge_keys(store: &Store, now: u64) -> Result<ChallengeKeys, O
     let old: Vec<String> = epochs.map(|(epoch, _, _)| format!("{CHALLENGE_PREFIX}{epoch}")).collect();
     let old: Vec<&str> = old.iter().map(String::as_str).collect();
     store.put_and_delete(Table::Keys, &[(&format!("{CHALLENGE_PREFIX}{next}"), value.expose())], &old)?;
-    Ok(ChallengeKeys { current, previous, made_at: now })
+    Ok(ChallengeKeys { current, previous })
 }
 
 /// The public keys of admins.
@@ -120,7 +113,8 @@ impl Admins {
             Some(pem) => (public_half(pem.expose())?, false),
             None => (Self::make(path)?, true),
         };
-        let key = VerifyingKey::from_ed25519(&public).map_err(|_| OpenError::Key("the admin's key is not usable"))?;
+        let key = VerifyingKey::from_ed25519(&public)
+            .map_err(|_| OpenError::Key("the admin's key is not usable"))?;
         store.put(Table::Keys, &format!("{ADMIN_PREFIX}{}", key.thumbprint()), &public)?;
         Ok((Self(vec![key]), made))
     }
@@ -156,6 +150,7 @@ impl Admins {
 fn public_half(pem: &[u8]) -> Result<[u8; 32], OpenError> {
     let unusable = || OpenError::Key("the admin's key file is not an Ed25519 private key in PKCS#8 PEM");
     let der = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| unusable())?;
-    let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_ED25519).map_err(|_| unusable())?;
+    let pair =
+        rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_ED25519).map_err(|_| unusable())?;
     <[u8; 32]>::try_from(pair.public_key_raw()).map_err(|_| unusable())
 }

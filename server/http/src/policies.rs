@@ -87,7 +87,8 @@ mod tests {
     fn codes(preset: &str, input: &Value) -> Vec<String> {
         let body = PolicyBody { rego: None, preset: Some(preset.to_string()) };
         let policy = InForce::compile(body).unwrap().policy;
-        let decision = policy.decide(input, &json!({"plugin": "resource", "resource-path": "a/b/c"})).unwrap();
+        let decision =
+            policy.decide(input, &json!({"plugin": "resource", "resource-path": "a/b/c"})).unwrap();
         decision.denials.into_iter().map(|denial| denial.code).collect()
     }
 
@@ -101,7 +102,10 @@ mod tests {
     #[test]
     fn default_wants_an_affirmed_guest_on_hardware() {
         assert!(codes("default", &claims("affirming", json!(true), json!([]))).is_empty());
-        assert_eq!(codes("default", &claims("affirming", json!(false), json!([]))), ["policy.software-evidence"]);
+        assert_eq!(
+            codes("default", &claims("affirming", json!(false), json!([]))),
+            ["policy.software-evidence"]
+        );
         let cause = json!([{"code": "measurement.kernel", "title": "Another kernel"}]);
         assert_eq!(
             codes("default", &claims("contraindicated", json!(true), cause)),
@@ -113,7 +117,10 @@ mod tests {
     fn insecure_lab_takes_software_and_nothing_else_that_default_refuses() {
         assert!(codes("insecure-lab", &claims("affirming", json!(false), json!([]))).is_empty());
         for status in ["none", "warning", "contraindicated"] {
-            assert_eq!(codes("insecure-lab", &claims(status, json!(true), json!([]))), ["policy.not-affirming"]);
+            assert_eq!(
+                codes("insecure-lab", &claims(status, json!(true), json!([]))),
+                ["policy.not-affirming"]
+            );
         }
     }
 
@@ -121,7 +128,10 @@ mod tests {
     fn what_is_missing_from_the_input_refuses() {
         for preset in ["default", "insecure-lab"] {
             for input in [json!({}), json!({"submods": {}}), json!({"submods": {"cpu0": {}}})] {
-                assert!(codes(preset, &input).contains(&"policy.not-affirming".to_string()), "{preset} {input}");
+                assert!(
+                    codes(preset, &input).contains(&"policy.not-affirming".to_string()),
+                    "{preset} {input}"
+                );
             }
         }
         for hardware in [Value::Null, json!("true"), json!(1)] {

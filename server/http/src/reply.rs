@@ -12,13 +12,13 @@ use coffer_verify_api::Check;
 #[derive(Debug)]
 pub(crate) struct Refused {
     status: StatusCode,
-    body: ErrorBody,
+    body: Box<ErrorBody>,
 }
 
 impl Refused {
     /// With the code's own status.
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { status: status(code.status()), body: ErrorBody::new(code, detail) }
+        Self { status: status(code.status()), body: Box::new(ErrorBody::new(code, detail)) }
     }
 
     /// With the code's own title as the detail.
@@ -36,7 +36,7 @@ impl Refused {
             remedy: Some(remedy.to_string()),
             attempt: None,
         };
-        Self { status: StatusCode::NOT_IMPLEMENTED, body }
+        Self { status: StatusCode::NOT_IMPLEMENTED, body: Box::new(body) }
     }
 
     /// Adds the reasons; the first one's code becomes the refusal's.
@@ -44,7 +44,7 @@ impl Refused {
         if let Some(first) = causes.first() {
             self.body.code = Some(first.code.clone());
             self.body.detail = first.title.clone();
-            self.body.remedy = first.remedy.clone().or(self.body.remedy);
+            self.body.remedy = first.remedy.clone().or(self.body.remedy.take());
         }
         self.body.causes = causes;
         self
@@ -76,7 +76,7 @@ impl From<Code> for Refused {
 
 impl From<relying_party::Refusal> for Refused {
     fn from(refusal: relying_party::Refusal) -> Self {
-        Self { status: status(refusal.code().status()), body: refusal.body() }
+        Self { status: status(refusal.code().status()), body: Box::new(refusal.body()) }
     }
 }
 

@@ -32,7 +32,8 @@ pub(crate) fn issue(
         init_data: init_data.map(InitData::digest),
         init_data_claims: init_data.and_then(init_data_claims),
     };
-    let verifier = VerifierId { developer: "coffer".to_string(), build: env!("CARGO_PKG_VERSION").to_string() };
+    let verifier =
+        VerifierId { developer: "coffer".to_string(), build: env!("CARGO_PKG_VERSION").to_string() };
     let mut ear = Ear::new(submission, appraisal, ISSUER, verifier, now, ear::LIFETIME_S);
     if let Some(cpu) = ear.submods.get_mut(CPU) {
         let about = json!({
@@ -63,7 +64,13 @@ fn trust(verdict: &Verdict) -> TrustVector {
         Status::Contraindicated => 96,
     };
     let hardware = if verdict.hardware { 2 } else { 0 };
-    TrustVector { configuration: value, executables: value, hardware, instance_identity: 2, ..TrustVector::default() }
+    TrustVector {
+        configuration: value,
+        executables: value,
+        hardware,
+        instance_identity: 2,
+        ..TrustVector::default()
+    }
 }
 
 fn length(value: &Value) -> usize {

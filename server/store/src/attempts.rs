@@ -196,10 +196,8 @@ impl<'a> Tables<'a> {
             kept.push(row?.0.value().1);
         }
         let number = kept.last().copied().unwrap_or(0).saturating_add(1);
-        if kept.len() as u64 >= MAX_DECISIONS {
-            if let Some(oldest) = kept.first() {
-                self.decisions.remove((id, *oldest))?;
-            }
+        if let Some(oldest) = kept.first().filter(|_| kept.len() as u64 >= MAX_DECISIONS) {
+            self.decisions.remove((id, *oldest))?;
         }
         let sealed = self.store.key.seal(DECISIONS_NAME, &decision_name(id, number), body)?;
         self.decisions.insert((id, number), sealed.as_slice())?;
@@ -227,14 +225,16 @@ impl<'a> Tables<'a> {
             self.drop_oldest(true)?;
         }
         while self.refused.len()?.saturating_add(self.others.len()?) > MAX_ATTEMPTS {
-            // The others are many more here than the refused ones, and the oldest of all is among them or goes soon.
+            // The refused ones are within their own bound here, so it is the others that are too many.
             self.drop_oldest(false)?;
         }
         Ok(())
     }
 
     fn drop_oldest(&mut self, refused: bool) -> Result<(), StoreError> {
-        let Some(id) = self.ring(refused).pop_first()?.map(|(_, id)| id.value().to_string()) else { return Ok(()) };
+        let Some(id) = self.ring(refused).pop_first()?.map(|(_, id)| id.value().to_string()) else {
+            return Ok(());
+        };
         self.rows.remove(id.as_str())?;
         self.remove_decisions(&id)
     }

@@ -29,7 +29,9 @@ pub enum StoreError {
         mode: u32,
     },
     /// The master key opens another store, or this one was damaged where its key is kept.
-    #[error("the master key {0} does not open this store; it belongs to another one, or the store is damaged")]
+    #[error(
+        "the master key {0} does not open this store; it belongs to another one, or the store is damaged"
+    )]
     WrongMasterKey(PathBuf),
     /// Written by a version that this program does not know.
     #[error("the store has format {found}, this program reads format {expected}")]
@@ -83,4 +85,10 @@ macro_rules! from_database {
     };
 }
 
-from_database!(redb::StorageError, redb::TableError, redb::TransactionError, redb::CommitError, redb::SetDurabilityError);
+from_database!(
+    redb::StorageError,
+    redb::TableError,
+    redb::TransactionError,
+    redb::CommitError,
+    redb::SetDurabilityError
+);

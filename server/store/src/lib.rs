@@ -131,7 +131,8 @@ impl Store {
         places.check_length()?;
         let open = || Database::builder().set_cache_size(CACHE).open(&places.database);
         // redb asserts some of its format's rules; a damaged file must be an error here, not a crash.
-        let opened = std::panic::catch_unwind(open).map_err(|_| places.damaged("its structure is not valid"))?;
+        let opened =
+            std::panic::catch_unwind(open).map_err(|_| places.damaged("its structure is not valid"))?;
         let database = opened.map_err(|error| places.cannot_open(error))?;
         let (format, wrapped) = {
             let transaction = database.begin_read()?;
@@ -145,7 +146,8 @@ impl Store {
         };
         if format != FORMAT.to_be_bytes() {
             let found = <[u8; 8]>::try_from(format.as_slice());
-            let found = found.map_or("that is not a number".to_string(), |bytes| u64::from_be_bytes(bytes).to_string());
+            let found = found
+                .map_or("that is not a number".to_string(), |bytes| u64::from_be_bytes(bytes).to_string());
             return Err(StoreError::Version { expected: FORMAT, found });
         }
         let wrong = || StoreError::WrongMasterKey(places.master_key.clone());
@@ -190,7 +192,12 @@ impl Store {
     }
 
     /// Stores and removes in one transaction.
-    pub fn put_and_delete(&self, table: Table, put: &[(&str, &[u8])], delete: &[&str]) -> Result<(), StoreError> {
+    pub fn put_and_delete(
+        &self,
+        table: Table,
+        put: &[(&str, &[u8])],
+        delete: &[&str],
+    ) -> Result<(), StoreError> {
         self.write(|transaction| {
             let mut rows = transaction.open_table(table.definition())?;
             for (name, value) in put {
@@ -209,7 +216,10 @@ impl Store {
     }
 
     /// One durable transaction: all of it or nothing.
-    fn write<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    fn write<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(redb::Durability::Immediate)?;
         let result = work(&transaction)?;
@@ -257,7 +267,9 @@ impl Places {
     fn cannot_open(&self, error: DatabaseError) -> StoreError {
         match error {
             DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(self.database.clone()),
-            DatabaseError::Storage(StorageError::Io(source)) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            DatabaseError::Storage(StorageError::Io(source))
+                if source.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
                 StoreError::File { what: "cannot open", path: self.database.clone(), source }
             }
             other => self.damaged(&other.to_string()),

@@ -195,7 +195,8 @@ fn an_attempt_judged_again_takes_its_place_once() {
 fn decisions_are_kept_with_their_attempt_and_bounded() {
     let folder = filled();
     let store = Store::open(folder.path()).unwrap();
-    let decide = |n: u64| JournalEntry::Decision { attempt: "00000001".into(), body: n.to_string().into_bytes() };
+    let decide =
+        |n: u64| JournalEntry::Decision { attempt: "00000001".into(), body: n.to_string().into_bytes() };
     store.journal(&[decide(0)]).unwrap();
     assert!(store.decisions("00000001").unwrap().is_empty(), "a decision without an attempt was kept");
     store.journal(&[attempt(1, false), attempt(2, false)]).unwrap();

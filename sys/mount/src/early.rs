@@ -53,8 +53,8 @@ pub fn mount_early() -> Result<(), MountError> {
     ];
     for (target, fstype, flags, data) in table {
         let target = Path::new(target);
-        // Directories under /sys are the kernel's own.
-        if !target.starts_with("/sys/") {
+        // Directories below /sys are the kernel's own and exist.
+        if !target.exists() {
             fs::create_dir_all(target).map_err(|source| MountError::Path {
                 step: "making",
                 path: target.to_owned(),

@@ -1,7 +1,7 @@
 //! Who a process is and how much it may use.
 
 use crate::ProcessError;
-use nix::sys::resource::{Resource as Kind, setrlimit};
+use nix::sys::resource::{Resource as Kind, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid};
 
 /// A limited resource.
@@ -31,14 +31,27 @@ pub struct Limit {
 /// # Errors
 /// When the kernel refuses.
 pub fn set_limit(resource: Resource, limit: Limit) -> Result<(), ProcessError> {
-    let kind = match resource {
+    setrlimit(kind(resource), limit.soft, limit.hard)
+        .map_err(|e| ProcessError::new(format!("setting the limit {resource:?}"), e))
+}
+
+/// A resource limit of this process.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn limit(resource: Resource) -> Result<Limit, ProcessError> {
+    getrlimit(kind(resource))
+        .map(|(soft, hard)| Limit { soft, hard })
+        .map_err(|e| ProcessError::new(format!("reading the limit {resource:?}"), e))
+}
+
+fn kind(resource: Resource) -> Kind {
+    match resource {
         Resource::Core => Kind::RLIMIT_CORE,
         Resource::OpenFiles => Kind::RLIMIT_NOFILE,
         Resource::Processes => Kind::RLIMIT_NPROC,
         Resource::LockedMemory => Kind::RLIMIT_MEMLOCK,
-    };
-    setrlimit(kind, limit.soft, limit.hard)
-        .map_err(|e| ProcessError::new(format!("setting the limit {resource:?}"), e))
+    }
 }
 
 /// Takes on a user, a group and exactly these supplementary groups, for good.

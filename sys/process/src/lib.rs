@@ -21,10 +21,11 @@ mod terminal;
 pub use capabilities::{CapabilityError, CapabilityList};
 pub use end::{Child, End, kill_process, power_off, reap, restart, uptime_us, wait_without_reaping};
 pub use error::ProcessError;
-pub use identity::{Limit, Resource, become_user, forbid_new_privileges, set_limit, set_umask};
+pub use identity::{Limit, Resource, become_user, forbid_new_privileges, limit, set_limit, set_umask};
 pub use namespace::{Namespaces, change_root_to, set_host_name, unshare};
 pub use spawn::{
-    close_others_at_exec, die_with_parent, guard, pass_descriptors, spawn_guarded, take_inherited_descriptor,
+    close_others_at_exec, die_with_parent, execute, guard, pass_descriptors, spawn_guarded,
+    take_inherited_descriptor,
 };
 pub use terminal::{
     Size, Terminal, open_terminal, receive_descriptor, resize, send_descriptor, take_terminal,

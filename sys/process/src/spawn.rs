@@ -1,9 +1,13 @@
 //! Children that cannot outlive the thread that started them, and the descriptors they get.
 
 use crate::ProcessError;
+use nix::sys::signal::{self, SigHandler, SigSet, Signal};
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -105,6 +109,29 @@ pub fn take_inherited_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the descriptor is open (checked above), the parent opened it for this program, and the mask hands
     // each number out once.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Becomes another program; returns only with the reason why it could not.
+///
+/// As the kernel does it: no search, and no shell for a file that is no program. Signals are as a new program
+/// expects them, also `SIGPIPE`, which Rust programs ignore.
+pub fn execute(program: &Path, arguments: &[String], environment: &[String]) -> io::Error {
+    let strings =
+        |list: &[String]| list.iter().map(|text| CString::new(text.as_str())).collect::<Result<Vec<_>, _>>();
+    let program = CString::new(program.as_os_str().as_bytes());
+    let (program, arguments, environment) = match (program, strings(arguments), strings(environment)) {
+        (Ok(program), Ok(arguments), Ok(environment)) => (program, arguments, environment),
+        _ => return io::Error::from(io::ErrorKind::InvalidInput),
+    };
+    // SAFETY: setting a signal to its default action installs no handler.
+    let default = unsafe { signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map(|_| ());
+    let started = default
+        .and_then(|()| SigSet::empty().thread_set_mask())
+        .and_then(|()| nix::unistd::execve(&program, &arguments, &environment));
+    match started {
+        Ok(never) => match never {},
+        Err(error) => error.into(),
+    }
 }
 
 /// Marks every descriptor above the standard three to close at exec.

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use coffer_core_admin::{
-    Attempt, AttemptList, AttemptSummary, Info, NamedTrustAnchor, PREFIX, PolicyBody, PolicyList, ReferenceList,
-    ResourceInfo, ResourceList, TrustAnchor, TrustAnchorList,
+    Attempt, AttemptList, AttemptSummary, Info, NamedTrustAnchor, PREFIX, PolicyBody, PolicyList,
+    ReferenceList, ResourceInfo, ResourceList, TrustAnchor, TrustAnchorList,
 };
 use coffer_core_protocol::uri::ResourcePath;
 use coffer_core_secret::SecretBytes;

@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn an_upstream_error_body_without_code_is_understood() {
-        let body = br#"{"type":"https://github.com/confidential-containers/kbs/errors/PolicyDeny","detail":"no"}"#;
+        let body =
+            br#"{"type":"https://github.com/confidential-containers/kbs/errors/PolicyDeny","detail":"no"}"#;
         let refusal = Refusal::from_answer(401, body);
         assert_eq!((refusal.code.as_str(), refusal.detail.as_str()), ("http.401", "no"));
     }

@@ -31,7 +31,9 @@ impl Server {
     /// Over TLS 1.3 or 1.2, with the one authority of `ca_pem`.
     pub(crate) fn pinned(url: &str, ca_pem: &str) -> Result<Self, ClientError> {
         let url = url.trim_end_matches('/');
-        let host = url.strip_prefix("https://").filter(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '@']));
+        let host = url
+            .strip_prefix("https://")
+            .filter(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '@']));
         if host.is_none() {
             return Err(ClientError::Address { found: url.to_string() });
         }
@@ -42,11 +44,13 @@ impl Server {
         };
         let mut roots = rustls::RootCertStore::empty();
         roots.add(certificate.clone()).map_err(|error| ClientError::Authority(error.to_string()))?;
-        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| ClientError::Authority(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
+            rustls::crypto::aws_lc_rs::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ClientError::Authority(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
         Self::build(url, reqwest::Client::builder().tls_backend_preconfigured(tls).https_only(true))
     }
 
@@ -76,7 +80,8 @@ impl Server {
 
     /// Sends, and reads an answer of bounded length. A status other than 2xx is a refusal.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Answer, ClientError> {
-        let unreachable = |error: reqwest::Error| ClientError::Unreachable { url: self.url.clone(), why: chain(&error) };
+        let unreachable =
+            |error: reqwest::Error| ClientError::Unreachable { url: self.url.clone(), why: chain(&error) };
         let mut response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         let cookie = session_cookie(&response);

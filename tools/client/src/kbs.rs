@@ -66,7 +66,8 @@ impl KbsClient {
         body: Vec<u8>,
         cookie: Option<String>,
     ) -> Result<crate::http::Answer, ClientError> {
-        let mut request = self.server.request(Method::POST, path).header("content-type", "application/json").body(body);
+        let mut request =
+            self.server.request(Method::POST, path).header("content-type", "application/json").body(body);
         if let Some(cookie) = cookie {
             request = request.header("cookie", format!("{COOKIE}={cookie}"));
         }
@@ -85,7 +86,10 @@ impl KbsSession {
         let path = format!("/kbs/v0/resource/{path}");
         let request = self.server.request(Method::GET, &path).bearer_auth(self.session.token());
         let answer = self.server.send(request).await?;
-        let why = |error: coffer_core_protocol::jwe::JweError| ClientError::Answer { what: path.clone(), why: error.to_string() };
+        let why = |error: coffer_core_protocol::jwe::JweError| ClientError::Answer {
+            what: path.clone(),
+            why: error.to_string(),
+        };
         self.session.open(&answer.body).map_err(why)
     }
 }

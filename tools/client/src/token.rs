@@ -48,12 +48,13 @@ mod tests {
     #[test]
     #[allow(clippy::unwrap_used)]
     fn the_token_verifies_with_the_public_half_and_with_no_other() {
-        let keys: Vec<AdminKey> =
-            (0..2).map(|_| AdminKey(Ed25519KeyPair::generate().unwrap())).collect();
+        let keys: Vec<AdminKey> = (0..2).map(|_| AdminKey(Ed25519KeyPair::generate().unwrap())).collect();
         let token = keys[0].token(1_800_000_000);
         let (signed, signature) = token.rsplit_once('.').unwrap();
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
-        let verify = |key: &AdminKey| UnparsedPublicKey::new(&ED25519, key.public()).verify(signed.as_bytes(), &signature);
+        let verify = |key: &AdminKey| {
+            UnparsedPublicKey::new(&ED25519, key.public()).verify(signed.as_bytes(), &signature)
+        };
         assert!(verify(&keys[0]).is_ok());
         assert!(verify(&keys[1]).is_err());
     }

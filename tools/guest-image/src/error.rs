@@ -7,7 +7,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum GuestImageError {
     /// A program of Debian's is not there.
-    #[error("{program} is not there. A guest kernel is taken from Debian: build on Debian or Ubuntu, or give an unpacked kernel package")]
+    #[error(
+        "{program} is not there. A guest kernel is taken from Debian: build on Debian or Ubuntu, or give an unpacked kernel package"
+    )]
     NoProgram {
         /// The program.
         program: &'static str,
@@ -73,7 +75,9 @@ pub enum GuestImageError {
         needed_by: Option<String>,
     },
     /// A module is compressed in a way that the builder does not read.
-    #[error("module {path} is compressed. Only plain .ko modules are read, as Debian 12 has them; use its kernel")]
+    #[error(
+        "module {path} is compressed. Only plain .ko modules are read, as Debian 12 has them; use its kernel"
+    )]
     CompressedModule {
         /// The file.
         path: PathBuf,

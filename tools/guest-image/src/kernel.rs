@@ -42,7 +42,10 @@ impl Kernel {
     pub fn download(cache: &Path) -> Result<Self, GuestImageError> {
         let meta = apt::show(META_PACKAGE)?;
         let name = meta.depends.iter().find(|name| name.starts_with("linux-image-")).ok_or_else(|| {
-            GuestImageError::PackageField { package: META_PACKAGE.into(), field: "kernel among its dependencies" }
+            GuestImageError::PackageField {
+                package: META_PACKAGE.into(),
+                field: "kernel among its dependencies",
+            }
         })?;
         let record = apt::show(name)?;
         let unpacked = cache.join(format!("{}_{}", record.package, record.version.replace(':', "%3a")));
@@ -65,7 +68,9 @@ impl Kernel {
             .find(|modules| modules.is_dir())
             .ok_or_else(|| not(format!("lib/modules/{version} is missing")))?;
         let package = match fs::read(directory.join(ORIGIN)) {
-            Ok(text) => Some(serde_json::from_slice(&text).map_err(|error| not(format!("{ORIGIN}: {error}")))?),
+            Ok(text) => {
+                Some(serde_json::from_slice(&text).map_err(|error| not(format!("{ORIGIN}: {error}")))?)
+            }
             Err(_) => None,
         };
         Ok(Self { version, image, modules, package })
@@ -91,8 +96,11 @@ fn fetch(record: &apt::Record, cache: &Path, unpacked: &Path) -> Result<(), Gues
         version: record.version.clone(),
         sha256: record.sha256.clone(),
     };
-    let text = serde_json::to_vec(&origin)
-        .map_err(|error| GuestImageError::File { what: "write", path: ORIGIN.into(), source: error.into() })?;
+    let text = serde_json::to_vec(&origin).map_err(|error| GuestImageError::File {
+        what: "write",
+        path: ORIGIN.into(),
+        source: error.into(),
+    })?;
     let place = content.join(ORIGIN);
     fs::write(&place, text).map_err(GuestImageError::file("write", &place))?;
     remove(unpacked)?;

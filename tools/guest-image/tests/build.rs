@@ -56,7 +56,8 @@ fn kernel(root: &Path, modules: &[(&str, Vec<u8>)]) -> Kernel {
     fs::create_dir_all(root.join("boot")).unwrap();
     fs::create_dir_all(tree.join("kernel/deep")).unwrap();
     fs::write(root.join("boot").join(format!("vmlinuz-{VERSION}")), b"kernel").unwrap();
-    fs::write(tree.join("modules.builtin"), "kernel/crypto/crc32c_generic.ko\nkernel/net/inside.ko\n").unwrap();
+    fs::write(tree.join("modules.builtin"), "kernel/crypto/crc32c_generic.ko\nkernel/net/inside.ko\n")
+        .unwrap();
     fs::write(tree.join("modules.builtin.modinfo"), b"crc32c_generic.alias=crc32c\0").unwrap();
     for (name, content) in modules {
         fs::write(tree.join("kernel/deep").join(name), content).unwrap();
@@ -76,9 +77,10 @@ fn usual() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn run(root: &Path, modules: &[(&str, Vec<u8>)], names: &[&str]) -> Result<Built, GuestImageError> {
+    let kernel = kernel(root, modules);
     let agent = root.join("agent");
     fs::write(&agent, elf(".text", b"code", false)).unwrap();
-    build(&BuildSpec { agent, kernel: &kernel(root, modules), modules: names })
+    build(&BuildSpec { agent, kernel: &kernel, modules: names })
 }
 
 fn names(built: &Built) -> Vec<&str> {

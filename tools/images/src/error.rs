@@ -68,15 +68,15 @@ pub enum ImageError {
     #[error("content was changed: expected {expected}, found {found}")]
     Digest {
         /// The digest in the manifest.
-        expected: Digest,
+        expected: Box<Digest>,
         /// The digest of what was read.
-        found: Digest,
+        found: Box<Digest>,
     },
     /// Content is longer or shorter than its descriptor says.
     #[error("{digest} should have {expected} bytes; found {found}")]
     Size {
         /// The content.
-        digest: Digest,
+        digest: Box<Digest>,
         /// The size in the descriptor.
         expected: u64,
         /// The size found.
@@ -86,7 +86,7 @@ pub enum ImageError {
     #[error("layer {digest} is {found}; expected a tar layer, plain, gzip or zstd")]
     LayerKind {
         /// The layer.
-        digest: Digest,
+        digest: Box<Digest>,
         /// Its media type.
         found: String,
     },

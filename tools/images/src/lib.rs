@@ -25,5 +25,5 @@ pub use keys::{KeyPair, keygen, new_image_key};
 pub use layout::Layout;
 pub use place::{Destination, PlaceError, Source, Transport};
 pub use progress::{Progress, Step};
-pub use seal::{SealFormat, SealOptions, SealedImage, seal};
+pub use seal::{SealFormat, SealOptions, SealedImage, open_sealed, seal};
 pub use sign::{Signature, sign, verify};

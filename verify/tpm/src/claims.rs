@@ -42,7 +42,7 @@ pub(crate) fn json(
         let event = |event: &Event| {
             json!({
                 "register": event.register,
-                "type": event.kind.name(),
+                "type": event.kind.name().map_or_else(|| format!("{:#x}", event.kind.0), str::to_owned),
                 "digest": event.digest(bank).map(|digest| digest.hex()),
             })
         };

@@ -7,6 +7,10 @@ use coffer_verify_x509::{PathError, Purpose, verify_path};
 use crate::Parts;
 
 /// Only a restricted key cannot be made to sign what looks like a quote and is none.
+///
+/// TRUST: the public area is the attester's own word: nothing but the key's certificate vouches for it. So this
+/// check finds mistakes, as a quote by a key that was made without care; that an authority certifies restricted
+/// keys only is what its trust anchor was configured for.
 pub(crate) fn restricted(parts: &Parts) -> Check {
     const CODE: &str = "tpm.key.restricted";
     const SOURCE: &str = "TPM 2.0 Library, Part 1, 25.1.6; Part 2, 8.3";
@@ -34,17 +38,17 @@ pub(crate) fn restricted(parts: &Parts) -> Check {
 
 /// The path from the key's certificate to one of our anchors, and which of them it is.
 ///
-/// Google's platforms certify attestation keys with the purpose of endorsement keys. That purpose is enough
-/// only where the key's own attributes show that it attests.
+/// Google's platforms certify attestation keys with the purpose of endorsement keys. Ordinary endorsement keys
+/// decrypt and cannot sign, so that purpose is accepted from an attester that also says what its key may do.
 pub(crate) fn chain(
     wire: &TpmEvidence,
     anchors: &[Vec<u8>],
-    proven_restricted: bool,
+    said_restricted: bool,
     at: Timestamp,
 ) -> (Check, Option<usize>) {
     const CODE: &str = "tpm.key.chain";
     const SOURCE: &str = "RFC 5280, section 6; TCG EK Credential Profile";
-    let purposes: &[Purpose] = match proven_restricted {
+    let purposes: &[Purpose] = match said_restricted {
         true => &[Purpose::ATTESTATION_KEY, Purpose::ENDORSEMENT_KEY],
         false => &[Purpose::ATTESTATION_KEY],
     };

@@ -4,11 +4,23 @@
 //! this key. Left out: whether the registers are the wanted ones, which is `verify/appraisal`.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 mod claims;
 mod key;
 mod log;
 mod quote;
+
+#[cfg(test)]
+mod tests;
 
 use coffer_core_evidence::Tee;
 use coffer_core_evidence::tpm::{Attest, Public, Signature, TpmError};
@@ -60,9 +72,20 @@ impl Verifier for TpmJudge {
     }
 
     fn verify(&self, question: &Question<'_>) -> Result<Judgement, Fault> {
+        // The hash in 32 bytes, as the KBS protocol has it for TPMs, or in the 64 bytes that attesters of
+        // Confidential Containers pad it to. Both hold at least 256 bits of it.
+        let short: [u8; 32] = question.report_data.field();
+        let long: [u8; 64] = question.report_data.field();
+        Ok(self.judge(question, &[short.to_vec(), long.to_vec()]))
+    }
+}
+
+impl TpmJudge {
+    /// Judges, given the forms of qualifying data that the question allows.
+    fn judge(&self, question: &Question<'_>, qualifying_data: &[Vec<u8>]) -> Judgement {
         let parts = match parse(question) {
             Ok(parts) => parts,
-            Err(reason) => return Ok(Judgement::Rejected(vec![reason])),
+            Err(reason) => return Judgement::Rejected(vec![*reason]),
         };
         let mut checks = vec![
             Check::passed("tpm.evidence.format", "The evidence has the tpm form"),
@@ -70,12 +93,12 @@ impl Verifier for TpmJudge {
                 .source("TPM 2.0 Library, Part 2, 6.2"),
         ];
         let restricted = key::restricted(&parts);
-        let proven = restricted.outcome == coffer_verify_api::Outcome::Passed;
+        let said_restricted = restricted.outcome == coffer_verify_api::Outcome::Passed;
         checks.push(restricted);
-        let (chain, anchor) = key::chain(&parts.wire, &self.certificates, proven, question.at);
+        let (chain, anchor) = key::chain(&parts.wire, &self.certificates, said_restricted, question.at);
         checks.push(chain);
         checks.push(quote::signature(&parts));
-        checks.extend(quote::freshness_and_binding(&parts.attest, question.report_data));
+        checks.extend(quote::freshness_and_binding(&parts.attest, qualifying_data));
 
         let (registers, found) = quote::registers(&parts);
         checks.extend(found);
@@ -85,6 +108,10 @@ impl Verifier for TpmJudge {
             checks.push(quote::init_data(digest, registers.as_ref()));
         }
 
+        // Found here, so that the reasons are only those that these checks found.
+        if checks.iter().any(Check::has_failed) {
+            return Judgement::Rejected(checks);
+        }
         let hardware = anchor.is_some_and(|anchor| self.is_hardware(anchor));
         let registers = registers.unwrap_or_default();
         let claims = Claims {
@@ -101,27 +128,32 @@ impl Verifier for TpmJudge {
             registers: registers.iter().map(|(pcr, value)| (format!("pcr{pcr}"), *value)).collect(),
             events: events.unwrap_or_default(),
         };
-        Ok(match Verified::from_checks(claims, checks) {
+        match Verified::from_checks(claims, checks) {
             Ok(verified) => Judgement::Verified(verified),
             Err(reasons) => Judgement::Rejected(reasons),
-        })
+        }
     }
 }
 
 /// Everything that must be readable before anything can be judged.
-fn parse(question: &Question<'_>) -> Result<Parts, Check> {
+fn parse(question: &Question<'_>) -> Result<Parts, Box<Check>> {
     let unreadable = |cause: String| {
-        Check::failed("tpm.evidence.format", "The evidence cannot be read")
+        let failed = Check::failed("tpm.evidence.format", "The evidence cannot be read")
             .expected("tpm evidence of the KBS protocol")
             .found(cause)
-            .remedy("use an attester that sends ak_public, tpm_quote and, for this broker, ak_certificates")
+            .remedy("use an attester that sends ak_public, tpm_quote and, for this broker, ak_certificates");
+        Box::new(failed)
+    };
+    let not_generated = |found: u32| {
+        let failed = Check::failed("tpm.quote.magic", "No TPM generated the quote")
+            .expected(format!("{:#010x}", coffer_core_evidence::tpm::GENERATED))
+            .found(format!("{found:#010x}"))
+            .source("TPM 2.0 Library, Part 2, 6.2");
+        Box::new(failed)
     };
     let wire = TpmEvidence::parse(question.evidence).map_err(|cause| unreadable(cause.to_string()))?;
     let attest = Attest::parse(&wire.tpm_quote.message).map_err(|cause| match cause {
-        TpmError::Magic { found } => Check::failed("tpm.quote.magic", "No TPM generated the quote")
-            .expected(format!("{:#010x}", coffer_core_evidence::tpm::GENERATED))
-            .found(format!("{found:#010x}"))
-            .source("TPM 2.0 Library, Part 2, 6.2"),
+        TpmError::Magic { found } => not_generated(found),
         other => unreadable(other.to_string()),
     })?;
     let signature =

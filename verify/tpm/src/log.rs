@@ -57,6 +57,11 @@ pub(crate) fn replay(
     let believed = |event: &Event| {
         event.is_extended() && u8::try_from(event.register).is_ok_and(|pcr| registers.contains_key(&pcr))
     };
-    let events = proven.then(|| log.into_events().into_iter().filter(believed).collect());
+    // The quote says nothing of the digests that the log has for other banks.
+    let proven_part = |mut event: Event| {
+        event.digests.retain(|digest| digest.algorithm() == bank);
+        event
+    };
+    let events = proven.then(|| log.into_events().into_iter().filter(believed).map(proven_part).collect());
     (events, Some(group))
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::signature::{self as sig, UnparsedPublicKey, VerificationAlgorithm};
 use coffer_core_digest::{Algorithm, Digest};
-use coffer_core_evidence::ReportData;
 use coffer_core_evidence::tpm::{
     Attest, AttestBody, Curve, KeyKind, PcrSelection, Scheme, Signature, pcr_digest,
 };
@@ -62,18 +61,16 @@ fn algorithm(kind: KeyKind, signature: &Signature) -> Option<&'static dyn Verifi
 /// One comparison proves two things, because the report data hashes the challenge's nonce together with the
 /// key that will receive secrets: an old quote has another nonce, a foreign one another key. When it fails,
 /// nobody can tell which of the two differs, so only freshness is said to have failed.
-pub(crate) fn freshness_and_binding(attest: &Attest, report_data: &ReportData) -> [Check; 2] {
+pub(crate) fn freshness_and_binding(attest: &Attest, expected: &[Vec<u8>]) -> [Check; 2] {
     const SOURCE: &str = "KBS protocol 0.4, report data; TPM 2.0 Library, Part 3, TPM2_Quote";
-    let short: [u8; 32] = report_data.field();
-    // Attesters of Confidential Containers pad the hash to 64 bytes.
-    let long: [u8; 64] = report_data.field();
     let found = match attest.extra_data.is_empty() {
         true => "no qualifying data".into(),
         false => hex::encode(&attest.extra_data),
     };
-    if attest.extra_data == short || attest.extra_data == long {
+    let wanted = expected.first().map(hex::encode).unwrap_or_default();
+    if expected.contains(&attest.extra_data) {
         let fresh = Check::passed("tpm.quote.freshness", "The quote was made for this challenge")
-            .expected(hex::encode(short))
+            .expected(wanted)
             .found(found)
             .source(SOURCE);
         let bound = Check::passed(
@@ -85,7 +82,7 @@ pub(crate) fn freshness_and_binding(attest: &Attest, report_data: &ReportData) -
     }
     let stale =
         Check::failed("tpm.quote.freshness", "The quote was made for another challenge or another key")
-            .expected(hex::encode(short))
+            .expected(wanted)
             .found(found)
             .source(SOURCE)
             .remedy("attest again, with the nonce of this challenge and the key of this session");
@@ -100,7 +97,7 @@ pub(crate) fn registers(parts: &Parts) -> (Option<Registers>, Vec<Check>) {
     let AttestBody::Quote { selections, pcr_digest: quoted } = &parts.attest.body;
     let selection = match bank(selections, parts.wire.pcr_bank) {
         Ok(selection) => selection,
-        Err(refused) => return (None, vec![refused]),
+        Err(refused) => return (None, vec![*refused]),
     };
     let used = Check::passed("tpm.quote.bank", format!("The {} bank was quoted", selection.bank));
 
@@ -133,14 +130,15 @@ pub(crate) fn registers(parts: &Parts) -> (Option<Registers>, Vec<Check>) {
 }
 
 /// The one bank that was quoted, if it is strong enough and the one that the evidence names.
-fn bank(selections: &[PcrSelection], named: Algorithm) -> Result<&PcrSelection, Check> {
+fn bank(selections: &[PcrSelection], named: Algorithm) -> Result<&PcrSelection, Box<Check>> {
     let used: Vec<&PcrSelection> = selections.iter().filter(|selection| !selection.pcrs.is_empty()).collect();
     let failed = |title: &str, found: String| {
-        Check::failed("tpm.quote.bank", title)
+        let failed = Check::failed("tpm.quote.bank", title)
             .expected(format!("registers of the {named} bank alone"))
             .found(found)
             .source("TPM 2.0 Library, Part 2, 10.9.7")
-            .remedy("quote the SHA-256 or SHA-384 bank, and name it in pcr_bank")
+            .remedy("quote the SHA-256 or SHA-384 bank, and name it in pcr_bank");
+        Box::new(failed)
     };
     let names =
         |used: &[&PcrSelection]| used.iter().map(|one| one.bank.name()).collect::<Vec<_>>().join(", ");

@@ -152,8 +152,8 @@ fn the_authorities_of_google_and_of_swtpm_are_read_as_they_are() {
     ) else {
         return;
     };
-    let found = verify_path(&[leaf, issuer], &[root], AK, NOW);
-    println!("{found:?}");
+    // This authority was made on 2026-11-20, later in the day than the other tests' time.
+    verify_path(&[leaf, issuer], &[root], AK, NOW + 3 * 86_400).unwrap();
 }
 
 proptest! {

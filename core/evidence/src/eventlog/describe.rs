@@ -77,6 +77,8 @@ impl Event {
                 .try_into()
                 .ok()
                 .map(|value| Description::Separator { value: u32::from_le_bytes(value) }),
+            // Loaders write texts here, GRUB in ASCII and systemd-boot in UTF-16.
+            EventType::IPL => text(&self.data).or_else(|| wide_text(&self.data)).map(Description::Text),
             _ => text(&self.data).map(Description::Text),
         };
         found.unwrap_or(opaque)
@@ -159,6 +161,12 @@ fn text(data: &[u8]) -> Option<String> {
     let data = data.strip_suffix(&[0]).unwrap_or(data);
     let text = std::str::from_utf8(data).ok()?;
     (!text.is_empty() && !text.chars().any(char::is_control)).then(|| text.to_owned())
+}
+
+fn wide_text(data: &[u8]) -> Option<String> {
+    let latin = data.chunks_exact(2).all(|pair| pair.last() == Some(&0));
+    let text = utf16(data);
+    (latin && !text.is_empty()).then_some(text)
 }
 
 fn utf16(bytes: &[u8]) -> String {

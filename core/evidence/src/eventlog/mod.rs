@@ -133,6 +133,11 @@ impl EventLog {
     }
 }
 
+/// The locality that the events say the TPM was started from; 0 where they do not.
+pub fn startup_locality(events: &[Event]) -> u8 {
+    events.iter().find_map(parse::startup_locality).unwrap_or(0)
+}
+
 /// Replays events into registers that were zero but for the locality in register 0.
 pub fn replay(events: &[Event], bank: Algorithm, startup_locality: u8) -> BTreeMap<u32, Digest> {
     let mut registers = BTreeMap::new();

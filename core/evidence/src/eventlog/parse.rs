@@ -202,19 +202,24 @@ fn push(log: &mut EventLog, event: Event, number: usize) -> Result<(), EventLogE
     if event.is_extended() && event.register > MAX_REGISTER {
         return Err(EventLogError::Register { event: number, register: event.register });
     }
-    // SPEC: PFP 10.4.5.3, TCG_EfiStartupLocalityEvent.
-    if event.kind == EventType::NO_ACTION
-        && event.register == 0
-        && let Some([found]) = event.data.strip_prefix(STARTUP_LOCALITY)
-    {
+    if let Some(found) = startup_locality(&event) {
         let begun = log.events.iter().any(|event| event.is_extended() && event.register == 0);
         if begun || !matches!(found, 0 | 3 | 4) {
-            return Err(EventLogError::StartupLocality { event: number, found: *found });
+            return Err(EventLogError::StartupLocality { event: number, found });
         }
-        log.startup_locality = *found;
+        log.startup_locality = found;
     }
     log.events.push(event);
     Ok(())
+}
+
+/// SPEC: PFP 10.4.5.3, `TCG_EfiStartupLocalityEvent`.
+pub(super) fn startup_locality(event: &Event) -> Option<u8> {
+    let named = event.kind == EventType::NO_ACTION && event.register == 0;
+    match event.data.strip_prefix(STARTUP_LOCALITY) {
+        Some([found]) if named => Some(*found),
+        _ => None,
+    }
 }
 
 fn digest(algorithm: Algorithm, bytes: &[u8]) -> Vec<Digest> {

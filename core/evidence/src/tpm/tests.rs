@@ -142,6 +142,15 @@ fn real_keys_have_the_name_and_the_pem_that_tpm2_tools_gave() {
 }
 
 #[test]
+fn an_endorsement_key_is_read_and_is_no_attestation_key() {
+    let Some(bytes) = vector("swtpm/ek.pub") else { return };
+    let public = Public::parse_sized(&bytes).unwrap();
+    assert!(public.attributes.has(Attributes::RESTRICTED | Attributes::DECRYPT));
+    assert!(!public.is_restricted_signing());
+    assert_eq!(KeyKind::of_spki(&public.to_spki_der().unwrap()), Some(KeyKind::Rsa));
+}
+
+#[test]
 fn quotes_of_other_projects_are_read() {
     for path in ["swtpm/ecc_quote.msg", "swtpm/rsa_quote.msg", "dstack_tpm_quote_sample.bin"] {
         let Some(bytes) = vector(path) else { return };

@@ -18,7 +18,7 @@ const APPLETS: [&str; 24] = [
 ];
 
 /// Where busybox is on this machine.
-fn busybox() -> Option<PathBuf> {
+pub(crate) fn busybox() -> Option<PathBuf> {
     ["/bin/busybox", "/usr/bin/busybox"].iter().map(PathBuf::from).find(|path| path.exists())
 }
 

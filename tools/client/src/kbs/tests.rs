@@ -104,7 +104,10 @@ async fn the_recorded_exchange_is_completed_and_its_resource_decrypted() {
     assert_eq!((attest.as_str(), attest_body), ("/kbs/v0/attest", &transcript["attest_request"]));
     assert_eq!(attest_headers["cookie"], "kbs-session-id=0123456789abcdef");
     assert_eq!(resource, "/kbs/v0/resource/default/test/1");
-    assert_eq!(resource_headers["authorization"], format!("Bearer {}", transcript["token"].as_str().unwrap()));
+    assert_eq!(
+        resource_headers["authorization"],
+        format!("Bearer {}", transcript["token"].as_str().unwrap())
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,129 @@
+//! The paths and what they answer.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use coffer_core_protocol::uri::ResourcePath;
+use coffer_guest_attest::Keys;
+use hyper::{Method, Request, StatusCode};
+use serde_json::json;
+
+use crate::answer::{self, Answer};
+
+/// What the API serves from.
+pub struct Hub {
+    keys: Arc<dyn Keys>,
+    only: Option<ResourcePath>,
+}
+
+impl Hub {
+    /// `only` is the one resource that init-data allows the workload; without it the broker's policy alone decides.
+    #[must_use]
+    pub fn new(keys: Arc<dyn Keys>, only: Option<ResourcePath>) -> Self {
+        Self { keys, only }
+    }
+}
+
+/// Answers a request.
+pub(crate) async fn answer<B>(hub: &Hub, request: &Request<B>) -> Answer {
+    if request.method() != Method::GET {
+        return answer::refused(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "hub.method",
+            "only GET is served",
+            "Use GET.",
+        );
+    }
+    let path = request.uri().path();
+    if let Some(resource) = path.strip_prefix("/cdh/resource/") {
+        return self::resource(hub, resource).await;
+    }
+    match path {
+        "/aa/token" => token(hub, request.uri().query()).await,
+        "/aa/evidence" => evidence(hub, request.uri().query()).await,
+        "/info" => answer::json(&json!({
+            "tee": hub.keys.tee().name(),
+            "additional_tees": [],
+            "version": env!("CARGO_PKG_VERSION"),
+            "feature": ["resource", "attestation"],
+        })),
+        _ => answer::refused(
+            StatusCode::NOT_FOUND,
+            "hub.path",
+            "there is no such path",
+            "Use /cdh/resource/{repository}/{type}/{tag}, /aa/token, /aa/evidence or /info.",
+        ),
+    }
+}
+
+async fn resource(hub: &Hub, path: &str) -> Answer {
+    let Ok(path) = path.parse::<ResourcePath>() else {
+        return answer::refused(
+            StatusCode::BAD_REQUEST,
+            "hub.resource",
+            "the path names no resource",
+            "Use /cdh/resource/{repository}/{type}/{tag}.",
+        );
+    };
+    if hub.only.as_ref().is_some_and(|only| *only != path) {
+        return answer::refused(
+            StatusCode::FORBIDDEN,
+            "hub.resource.denied",
+            "init-data allows this workload another resource only",
+            "Name the resource in coffer.toml of the init-data, and measure again.",
+        );
+    }
+    match hub.keys.resource(&path).await {
+        Ok(value) => answer::secret(value, "application/octet-stream"),
+        Err(error) => answer::failed(&error),
+    }
+}
+
+async fn token(hub: &Hub, query: Option<&str>) -> Answer {
+    match parameter(query, "token_type").as_deref() {
+        Some("kbs") => match hub.keys.token().await {
+            Ok(token) => answer::secret(token, "application/json"),
+            Err(error) => answer::failed(&error),
+        },
+        _ => answer::refused(
+            StatusCode::BAD_REQUEST,
+            "hub.token-type",
+            "the token type is not served",
+            "Use /aa/token?token_type=kbs.",
+        ),
+    }
+}
+
+async fn evidence(hub: &Hub, query: Option<&str>) -> Answer {
+    let Some(text) = parameter(query, "runtime_data") else {
+        return answer::refused(
+            StatusCode::BAD_REQUEST,
+            "hub.runtime-data",
+            "runtime_data is missing",
+            "Use /aa/evidence?runtime_data=… with at most 64 bytes, as text or with &encoding=base64.",
+        );
+    };
+    let data = match parameter(query, "encoding").as_deref() {
+        None => Some(text.into_bytes()),
+        Some("base64") => STANDARD.decode(&text).or_else(|_| URL_SAFE_NO_PAD.decode(&text)).ok(),
+        Some(_) => None,
+    };
+    let Some(data) = data else {
+        return answer::refused(
+            StatusCode::BAD_REQUEST,
+            "hub.encoding",
+            "runtime_data is not in the encoding that is named",
+            "Send base64 with &encoding=base64, or text without it.",
+        );
+    };
+    match hub.keys.evidence(&data).await {
+        Ok(evidence) => answer::json_bytes(evidence),
+        Err(error) => answer::failed(&error),
+    }
+}
+
+fn parameter(query: Option<&str>, name: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}

@@ -1,0 +1,40 @@
+//! `cargo xtask bench`: figures for the promises of `SPECIFICATION.md`, as ratios in one run.
+//!
+//! Absolute times on a shared machine mean little, so each figure comes with what it is compared with, measured in
+//! the same run. Left out: judging them.
+
+mod clock;
+mod release;
+mod start;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// Measure what SPECIFICATION.md promises.
+#[derive(Parser)]
+struct Cli {
+    /// The `coffer` command; without it nothing is booted.
+    #[arg(long, requires = "guest")]
+    coffer: Option<PathBuf>,
+    /// A COFFER_HOME with a built guest.
+    #[arg(long)]
+    guest: Option<PathBuf>,
+    /// Rounds of the key release.
+    #[arg(long, default_value_t = 300)]
+    rounds: u32,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    release::measure(cli.rounds)?;
+    match (cli.coffer, cli.guest) {
+        (Some(coffer), Some(guest)) => start::measure(&coffer, &guest),
+        _ => {
+            println!("\nskipped: no guest was built, so no machine is started");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Images: what a registry and the host's disk say.
+
+use std::io::{Cursor, Read};
+
+use coffer_core_initdata::Digest;
+use coffer_core_oci::config::ImageConfig;
+use coffer_core_oci::cosign as signature;
+use coffer_core_oci::manifest::{Annotations, Document, Index, Manifest, Platform};
+use coffer_core_oci::reference::Reference;
+use coffer_core_oci::sealed::SealedBlock;
+use coffer_core_oci::simple_signing::Payload;
+use coffer_core_seal::ocicrypt::{self, Locked};
+use coffer_core_seal::sealed::{self, BlockKey, Reader};
+use coffer_core_secret::SecretBytes;
+
+const KEY_NAME: &str = "kbs:///default/key/1";
+
+/// Reads the parameters of a sealed block.
+pub fn sealed_annotations(data: &[u8]) {
+    let Ok(annotations) = serde_json::from_slice::<Annotations>(data) else { return };
+    if let Ok(block) = SealedBlock::from_annotations(&annotations) {
+        assert_eq!(SealedBlock::from_annotations(&block.to_annotations()).unwrap(), block);
+        assert!(block.blob_len() >= block.hash_offset());
+    }
+}
+
+/// Reads a sealed blob through its hash tree: what was changed gives an error, never other content.
+pub fn sealed_blob(data: &[u8]) {
+    let (parameters, blob) = sealed_image();
+    let mut reader = Reader::new(Cursor::new(data), &parameters, &block_key()).unwrap();
+    let mut content = Vec::new();
+    if reader.read_to_end(&mut content).is_ok() {
+        assert_eq!(content, plain());
+        // Only what no block's digest depends on may differ, which is what follows the tree.
+        assert_eq!(data.get(..blob.len()), Some(&blob[..]));
+    }
+}
+
+/// Reads the annotations of a layer that is encrypted with ocicrypt, and tries to unlock and open it.
+pub fn ocicrypt_annotations(data: &[u8]) {
+    let Ok(annotations) = serde_json::from_slice::<Annotations>(data) else { return };
+    let Ok(locked) = Locked::from_annotations(&annotations) else { return };
+    let names: Vec<String> = locked.key_names().map(str::to_owned).collect();
+    for name in names {
+        if let Ok(key) = locked.unlock(&name, &wrapping_key()) {
+            let _ = key.decrypt(&mut &data[..], &mut std::io::sink());
+        }
+    }
+}
+
+/// Reads a manifest or an index, whichever it is.
+pub fn oci_document(data: &[u8]) {
+    let _ = Document::parse(data);
+    if let Ok(manifest) = Manifest::parse(data) {
+        let _ = SealedBlock::from_manifest(&manifest);
+        assert_eq!(Manifest::parse(&manifest.to_bytes().unwrap()).unwrap(), manifest);
+    }
+    if let Ok(index) = serde_json::from_slice::<Index>(data) {
+        let _ = index.select(&Platform::linux_amd64());
+    }
+}
+
+/// Reads the name of an image.
+pub fn oci_reference(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(reference) = Reference::parse(text) {
+        assert_eq!(Reference::parse(&reference.to_string()).unwrap(), reference);
+    }
+}
+
+/// Reads an image's configuration.
+pub fn image_config(data: &[u8]) {
+    if let Ok(config) = ImageConfig::parse(data) {
+        let _ = config.config.command(&["a".to_owned()]);
+    }
+}
+
+/// Reads a signature's payload and a public key, and verifies with them.
+pub fn cosign(data: &[u8]) {
+    let _ = Payload::parse(data);
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let _ = signature::PublicKey::from_pem(text);
+    assert!(signature::verify(data, text, PUBLIC_KEY, &Digest::sha256(data)).is_err());
+}
+
+fn plain() -> Vec<u8> {
+    (0..3 * 4096u32).map(|at| (at % 251) as u8).collect()
+}
+
+fn block_key() -> BlockKey {
+    BlockKey::from_bytes(&SecretBytes::new((0..64).collect())).unwrap()
+}
+
+fn wrapping_key() -> SecretBytes {
+    SecretBytes::new(vec![7; 32])
+}
+
+fn sealed_image() -> (SealedBlock, Vec<u8>) {
+    thread_local! {
+        // The salt is random, so one image is made and kept for a whole run.
+        static IMAGE: (SealedBlock, Vec<u8>) = {
+            let mut blob = Vec::new();
+            let sealed = sealed::seal(&mut &plain()[..], &block_key(), KEY_NAME, &mut blob).unwrap();
+            (sealed.block, blob)
+        };
+    }
+    IMAGE.with(Clone::clone)
+}
+
+pub(crate) fn sealed_seeds() -> Vec<Vec<u8>> {
+    let block = SealedBlock {
+        data_blocks: 3,
+        salt: [1; 32],
+        root_hash: Digest::sha256(b"root"),
+        key: KEY_NAME.into(),
+    };
+    vec![serde_json::to_vec(&block.to_annotations()).unwrap()]
+}
+
+pub(crate) fn blob_seeds() -> Vec<Vec<u8>> {
+    vec![sealed_image().1]
+}
+
+pub(crate) fn ocicrypt_seeds() -> Vec<Vec<u8>> {
+    let mut out = Vec::new();
+    let layer = ocicrypt::encrypt(&mut &plain()[..], &mut out, KEY_NAME, &wrapping_key()).unwrap();
+    vec![serde_json::to_vec(&layer.annotations).unwrap()]
+}
+
+pub(crate) fn document_seeds() -> Vec<Vec<u8>> {
+    let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{digest}","size":2}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{digest}","size":3,"annotations":{{"a":"b"}}}}]}}"#
+    );
+    let index = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{digest}","size":7,"platform":{{"architecture":"amd64","os":"linux"}}}}]}}"#
+    );
+    vec![manifest.into_bytes(), index.into_bytes()]
+}
+
+pub(crate) fn reference_seeds() -> Vec<Vec<u8>> {
+    let pinned = format!("registry.example:5000/a/b@{}", Digest::sha256(b""));
+    ["nginx", "docker.io/library/nginx:1.27", "localhost:5000/a:b", "[::1]:5000/a", &pinned]
+        .map(|text| text.as_bytes().to_vec())
+        .to_vec()
+}
+
+pub(crate) fn config_seeds() -> Vec<Vec<u8>> {
+    vec![
+        br#"{"architecture":"amd64","os":"linux","config":{"User":"1000:1000","Env":["A=1"],"Entrypoint":["/a"],"Cmd":["b"],"WorkingDir":"/","ExposedPorts":{"80/tcp":{}}},"rootfs":{"type":"layers","diff_ids":["sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]}}"#
+            .to_vec(),
+    ]
+}
+
+pub(crate) fn cosign_seeds() -> Vec<Vec<u8>> {
+    vec![Payload::new(Digest::sha256(b""), "registry/a").to_bytes().unwrap(), PUBLIC_KEY.as_bytes().to_vec()]
+}
+
+/// The key of RFC 7515, appendix A.3, as SubjectPublicKeyInfo.
+const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----\n\
+    MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEf83OJ3D2xF1Bg8vub9tLe1gHMzV7\n\
+    6e8Tus9uPHvRVEXH8UTNG72bfocs3+257rn0s2ldbqkLJK2KRiMohYjlrQ==\n\
+    -----END PUBLIC KEY-----\n";

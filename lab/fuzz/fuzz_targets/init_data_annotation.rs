@@ -1,0 +1,5 @@
+//! The target `init_data_annotation` under libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| coffer_lab_fuzz_targets::init_data_annotation(data));

@@ -1,0 +1,286 @@
+//! The broker as a whole: opened from its folder, then served.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use coffer_core_admin::TrustAnchor;
+use coffer_core_launch::ReferenceValues;
+use coffer_core_protocol::handshake::relying_party::Challenger;
+use coffer_core_protocol::jws::{SigningKey, VerifyingKey};
+use coffer_server_store::{Store, StoreError, Table};
+use coffer_verify_api::{Timestamp, Verifier};
+
+use crate::config::BrokerConfig;
+use crate::journal::Journal;
+use crate::judges::{self, Judges, tpm_judges};
+use crate::keys::{self, Admins, ChallengeKeys};
+use crate::policies::InForce;
+use crate::tls::Tls;
+
+/// The broker could not be opened. Nothing that was there was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A key.
+    #[error("{0}")]
+    Key(&'static str),
+    /// The certificates.
+    #[error("the TLS certificates in the data folder cannot be used: {0}")]
+    Tls(String),
+    /// A trust anchor's file that the configuration names.
+    #[error("the trust anchor {name:?} of the configuration cannot be used: {path}: {why}")]
+    TrustAnchor {
+        /// Its name.
+        name: String,
+        /// Its file.
+        path: PathBuf,
+        /// The reason.
+        why: String,
+    },
+    /// Something in the store is not as this version writes it.
+    #[error("the {what} {name:?} in the store cannot be used: {why}")]
+    Stored {
+        /// What it is.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// The reason.
+        why: String,
+    },
+    /// No thread for the journal.
+    #[error("the journal could not be started: {0}")]
+    Journal(std::io::Error),
+}
+
+/// What was made at the first start, for the operator to see once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstStart {
+    /// The admin's private key. It opens this broker to whoever has it.
+    pub admin_key: PathBuf,
+    /// The certificate that clients pin.
+    pub ca_certificate: PathBuf,
+    /// The key that the store is sealed with. Without it the store cannot be read.
+    pub master_key: PathBuf,
+}
+
+/// A broker. Clones are the same broker.
+#[derive(Clone)]
+pub struct Broker(Arc<Inner>);
+
+pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What the handlers work with.
+pub(crate) struct Inner {
+    pub(crate) config: BrokerConfig,
+    pub(crate) store: Arc<Store>,
+    pub(crate) journal: Journal,
+    pub(crate) token_key: SigningKey,
+    pub(crate) pinned: [VerifyingKey; 1],
+    pub(crate) admins: Admins,
+    pub(crate) tls: Tls,
+    pub(crate) clock: Clock,
+    /// Only for replaying a recorded exchange in this crate's tests.
+    pub(crate) insecure_nonce: Option<[u8; 32]>,
+    /// One admin call changes something at a time, so that what is in force is what was stored last.
+    pub(crate) changing: tokio::sync::Mutex<()>,
+    challenger: RwLock<Arc<Challenger>>,
+    challenge_keys_due: RwLock<u64>,
+    policy: RwLock<Arc<InForce>>,
+    references: RwLock<Arc<Vec<ReferenceValues>>>,
+    judges: RwLock<Arc<Vec<Arc<dyn Verifier>>>>,
+    assemble: Judges,
+    first_start: Option<FirstStart>,
+}
+
+impl Broker {
+    /// Opens the broker in its folder with the judges of shipped programs; makes it there at the first start.
+    pub fn open(config: BrokerConfig) -> Result<Self, OpenError> {
+        Self::open_with(config, tpm_judges())
+    }
+
+    /// As [`Broker::open`], with judges of the caller's choice.
+    pub fn open_with(config: BrokerConfig, assemble: Judges) -> Result<Self, OpenError> {
+        Self::assemble(config, assemble, Arc::new(Timestamp::now), None)
+    }
+
+    pub(crate) fn assemble(
+        config: BrokerConfig,
+        assemble: Judges,
+        clock: Clock,
+        insecure_nonce: Option<[u8; 32]>,
+    ) -> Result<Self, OpenError> {
+        let now = clock();
+        let store = Arc::new(Store::open(&config.data_dir)?);
+        take_configured_anchors(&config, &store)?;
+        let admin_key = config.data_dir.join("admin.key");
+        let (admins, admin_made) = Admins::load(&store, &admin_key)?;
+        let token_key = keys::token_key(&store)?;
+        let tls = Tls::open(&config.data_dir.join("tls"), &config.extra_names, now)?;
+        let judges = Arc::new(assemble(&judges::anchors(&store)?));
+        let challenge = keys::challenge_keys(&store, seconds(now))?;
+        let policy = InForce::load(&store).map_err(|error| OpenError::Stored {
+            what: "policy",
+            name: crate::policies::RESOURCE.to_string(),
+            why: error.to_string(),
+        })?;
+        let made = store.was_created() || admin_made;
+        let first_start = made.then(|| FirstStart {
+            admin_key,
+            ca_certificate: tls.ca_path.clone(),
+            master_key: config.data_dir.join("master.key"),
+        });
+        Ok(Self(Arc::new(Inner {
+            journal: Journal::start(store.clone()).map_err(OpenError::Journal)?,
+            pinned: [token_key.verifying_key().clone()],
+            token_key,
+            admins,
+            tls,
+            clock,
+            insecure_nonce,
+            changing: tokio::sync::Mutex::new(()),
+            challenge_keys_due: RwLock::new(0),
+            challenger: RwLock::new(Arc::new(challenger(challenge, &judges))),
+            policy: RwLock::new(Arc::new(policy)),
+            references: RwLock::new(Arc::new(load_references(&store)?)),
+            judges: RwLock::new(judges),
+            assemble,
+            first_start,
+            store,
+            config,
+        })))
+    }
+
+    /// What was made at the first start; nothing at a later one.
+    pub fn first_start(&self) -> Option<&FirstStart> {
+        self.0.first_start.as_ref()
+    }
+
+    /// The certificate that clients pin, PEM.
+    pub fn ca_pem(&self) -> &str {
+        &self.0.tls.ca_pem
+    }
+
+    /// The configuration it was opened with.
+    pub fn config(&self) -> &BrokerConfig {
+        &self.0.config
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.0
+    }
+}
+
+/// A value that is replaced as a whole; readers keep what they took.
+fn current<T: Clone>(cell: &RwLock<T>) -> T {
+    cell.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn replace<T>(cell: &RwLock<T>, value: T) {
+    *cell.write().unwrap_or_else(PoisonError::into_inner) = value;
+}
+
+impl Inner {
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// Seconds since 1970.
+    pub(crate) fn now_s(&self) -> u64 {
+        seconds(self.now())
+    }
+
+    pub(crate) fn challenger(&self) -> Arc<Challenger> {
+        current(&self.challenger)
+    }
+
+    pub(crate) fn policy(&self) -> Arc<InForce> {
+        current(&self.policy)
+    }
+
+    pub(crate) fn put_policy_in_force(&self, policy: InForce) {
+        replace(&self.policy, Arc::new(policy));
+    }
+
+    pub(crate) fn references(&self) -> Arc<Vec<ReferenceValues>> {
+        current(&self.references)
+    }
+
+    pub(crate) fn reload_references(&self) -> Result<(), OpenError> {
+        replace(&self.references, Arc::new(load_references(&self.store)?));
+        Ok(())
+    }
+
+    pub(crate) fn judges(&self) -> Arc<Vec<Arc<dyn Verifier>>> {
+        current(&self.judges)
+    }
+
+    pub(crate) fn reload_judges(&self) -> Result<(), OpenError> {
+        replace(&self.judges, Arc::new((self.assemble)(&judges::anchors(&self.store)?)));
+        self.reload_challenger()
+    }
+
+    fn reload_challenger(&self) -> Result<(), OpenError> {
+        let keys = keys::challenge_keys(&self.store, self.now_s())?;
+        replace(&self.challenger, Arc::new(challenger(keys, &self.judges())));
+        Ok(())
+    }
+
+    /// What must be done now and then: new challenge keys once a day, a new certificate long before the old one ends.
+    pub(crate) fn maintain(&self) -> Result<(), OpenError> {
+        let now = self.now_s();
+        if now < current(&self.challenge_keys_due) {
+            return Ok(());
+        }
+        self.reload_challenger()?;
+        self.tls.renew(self.now())?;
+        replace(&self.challenge_keys_due, now.saturating_add(MAINTENANCE_S));
+        Ok(())
+    }
+}
+
+/// How often challenge keys and the certificate are looked at.
+const MAINTENANCE_S: u64 = 3600;
+
+fn seconds(at: Timestamp) -> u64 {
+    u64::try_from(at.as_second()).unwrap_or(0)
+}
+
+fn challenger(keys: ChallengeKeys, judges: &[Arc<dyn Verifier>]) -> Challenger {
+    let challenger = Challenger::new(keys.current, judges.iter().map(|judge| judge.tee()));
+    match keys.previous {
+        Some(previous) => challenger.with_previous(previous),
+        None => challenger,
+    }
+}
+
+fn load_references(store: &Store) -> Result<Vec<ReferenceValues>, OpenError> {
+    let mut list = Vec::new();
+    for (name, body) in store.list(Table::ReferenceValues)? {
+        let read = serde_json::from_slice(body.expose());
+        list.push(read.map_err(|error: serde_json::Error| OpenError::Stored {
+            what: "reference value",
+            name,
+            why: error.to_string(),
+        })?);
+    }
+    Ok(list)
+}
+
+fn take_configured_anchors(config: &BrokerConfig, store: &Store) -> Result<(), OpenError> {
+    for file in &config.trust_anchors {
+        let wrong = |why: String| OpenError::TrustAnchor {
+            name: file.name.clone(),
+            path: file.certificate.clone(),
+            why,
+        };
+        let certificate =
+            std::fs::read_to_string(&file.certificate).map_err(|error| wrong(error.to_string()))?;
+        let form = TrustAnchor { certificate, hardware: file.hardware };
+        judges::anchor(&form).map_err(|error| wrong(error.to_string()))?;
+        let body = serde_json::to_vec(&form).map_err(|error| wrong(error.to_string()))?;
+        store.put(Table::TrustAnchors, &file.name, &body)?;
+    }
+    Ok(())
+}

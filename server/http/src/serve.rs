@@ -1,0 +1,204 @@
+//! Listening: TLS, limits, and an orderly end.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::broker::{Broker, OpenError};
+
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const HEAD: Duration = Duration::from_secs(15);
+/// A connection is asked to end after this, and ended after [`LAST_CALL`] more; a client comes again.
+const CONNECTION: Duration = Duration::from_secs(600);
+const LAST_CALL: Duration = Duration::from_secs(10);
+/// After an accept that failed (no descriptors left), the next one is not tried at once.
+const BREATH: Duration = Duration::from_millis(50);
+const HEADERS: usize = 64;
+const BUFFER: usize = 128 << 10;
+const MAINTENANCE: Duration = Duration::from_secs(600);
+
+/// Serving ended with an error.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; is another broker there?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The certificates.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The file that tells clients on this machine where the broker is.
+    #[error("cannot write {path}: {source}")]
+    Url {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+impl Broker {
+    /// Listens where the configuration says.
+    pub async fn listen(&self) -> Result<TcpListener, ServeError> {
+        let address = self.config().listen;
+        TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+    }
+
+    /// The address that clients on this machine use, as in `https://127.0.0.1:8443`.
+    pub fn url(&self, listener: &TcpListener) -> String {
+        let address = listener.local_addr().unwrap_or(self.config().listen);
+        let host = match address.ip() {
+            ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            ip => ip,
+        };
+        format!("https://{}", SocketAddr::new(host, address.port()))
+    }
+
+    /// Serves until `shutdown` is ready; then ends open calls and returns. While it serves, the address is in the
+    /// file `url` of the data folder.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ServeError> {
+        let acceptor = TlsAcceptor::from(self.inner().tls.server_config()?);
+        let url = UrlFile::write(self.config().data_dir.join("url"), &self.url(&listener))?;
+        let (stop, stopping) = watch::channel(());
+        let places = Arc::new(Semaphore::new(self.config().max_connections.max(1)));
+        let mut connections = JoinSet::new();
+        let mut maintenance = tokio::time::interval(MAINTENANCE);
+        let router = self.router();
+        tokio::pin!(shutdown);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut shutdown => break,
+                _ = maintenance.tick() => {
+                    let broker = self.clone();
+                    tokio::task::spawn_blocking(move || {
+                        if let Err(error) = broker.inner().maintain() {
+                            tracing::error!(%error, "keys could not be renewed");
+                        }
+                    });
+                    continue;
+                }
+                Some(_) = connections.join_next() => continue,
+                accepted = accept(&listener, &places) => accepted,
+            };
+            if let Some((stream, place)) = accepted {
+                connections.spawn(connection(
+                    stream,
+                    acceptor.clone(),
+                    router.clone(),
+                    stopping.clone(),
+                    place,
+                ));
+            }
+        }
+        drop(listener);
+        drop(url);
+        drop(stop);
+        let all = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_CALL, all).await.is_err() {
+            tracing::warn!("open connections were ended");
+        }
+        Ok(())
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, place)),
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(BREATH).await;
+            None
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    router: Router,
+    mut stopping: watch::Receiver<()>,
+    place: OwnedSemaphorePermit,
+) {
+    let _place = place;
+    let _ = stream.set_nodelay(true);
+    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_headers(HEADERS)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    tokio::pin!(connection);
+    tokio::select! {
+        // How a connection ended is for the client to know; the broker has told its decisions already.
+        _ = connection.as_mut() => return,
+        _ = stopping.changed() => (),
+        () = tokio::time::sleep(CONNECTION) => (),
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(LAST_CALL, connection).await;
+}
+
+/// The file that tells clients on this machine where the broker is; gone when the broker is.
+struct UrlFile(PathBuf);
+
+impl UrlFile {
+    fn write(path: PathBuf, url: &str) -> Result<Self, ServeError> {
+        let temporary = path.with_extension("new");
+        let write = || {
+            std::fs::write(&temporary, format!("{url}\n"))?;
+            std::fs::rename(&temporary, &path)
+        };
+        match write() {
+            Ok(()) => Ok(Self(path)),
+            Err(source) => Err(ServeError::Url { path, source }),
+        }
+    }
+}
+
+impl Drop for UrlFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Ready when the process is asked to end: SIGTERM or SIGINT. They are caught from this call on, not only from
+/// the first wait. Call it inside a runtime.
+pub fn shutdown_signal() -> impl Future<Output = ()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
+    async move {
+        let Ok((mut term, mut int)) = signals else {
+            tracing::error!("signals cannot be waited for; the broker ends only when it is killed");
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = term.recv() => (),
+            _ = int.recv() => (),
+        }
+    }
+}

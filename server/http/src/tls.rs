@@ -1,0 +1,156 @@
+//! TLS with a certificate authority of the broker's own, which owners pin.
+//!
+//! The authority's key and certificate are made once. The server's certificate is made at each start and anew while
+//! it runs, with a key that is never on disk. TLS 1.3 only, post-quantum hybrid key exchange preferred (D16).
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use coffer_core_secret::SecretBytes;
+use coffer_server_store::files;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::PrivateKeyDer;
+
+use crate::broker::OpenError;
+
+/// Names of every broker: this machine, and the host as QEMU's user network names it to guests.
+const NAMES: [&str; 4] = ["127.0.0.1", "::1", "localhost", "10.0.2.2"];
+const AUTHORITY_DAYS: i64 = 3650;
+const LEAF_DAYS: i64 = 90;
+/// A clock that is behind must not find the certificate in its future.
+const BACKDATED_DAYS: i64 = 2;
+
+/// The broker's side of TLS.
+pub(crate) struct Tls {
+    authority: Issuer<'static, KeyPair>,
+    names: Vec<String>,
+    leaf: Arc<Leaf>,
+    pub(crate) ca_path: PathBuf,
+    pub(crate) ca_pem: String,
+}
+
+#[derive(Debug)]
+struct Leaf(RwLock<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Leaf {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+impl Tls {
+    /// Loads the authority in `folder`, or makes it there.
+    pub(crate) fn open(
+        folder: &Path,
+        extra_names: &[String],
+        now: jiff::Timestamp,
+    ) -> Result<Self, OpenError> {
+        files::create_private_folder(folder)?;
+        let (key_path, ca_path) = (folder.join("ca.key"), folder.join("ca.pem"));
+        let key = match files::read_private(&key_path)? {
+            Some(pem) => read_key(&pem)?,
+            None => {
+                let key = KeyPair::generate().map_err(failed)?;
+                files::create_private(&key_path, key.serialize_pem().as_bytes())?;
+                key
+            }
+        };
+        let params = authority_params(now)?;
+        let ca_pem = match std::fs::read_to_string(&ca_path) {
+            Ok(pem) => pem,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let pem = params.self_signed(&key).map_err(failed)?.pem();
+                files::create_public(&ca_path, pem.as_bytes())?;
+                pem
+            }
+            Err(error) => return Err(OpenError::Tls(format!("{}: {error}", ca_path.display()))),
+        };
+        let authority = Issuer::new(params, key);
+        let names: Vec<String> =
+            NAMES.iter().map(ToString::to_string).chain(extra_names.iter().cloned()).collect();
+        let first = certify(&authority, &names, now)?;
+        let leaf = Arc::new(Leaf(RwLock::new(Arc::new(first))));
+        Ok(Self { authority, names, leaf, ca_path, ca_pem })
+    }
+
+    /// Replaces the server's certificate.
+    pub(crate) fn renew(&self, now: jiff::Timestamp) -> Result<(), OpenError> {
+        let next = certify(&self.authority, &self.names, now)?;
+        *self.leaf.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        Ok(())
+    }
+
+    pub(crate) fn server_config(&self) -> Result<Arc<ServerConfig>, OpenError> {
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| OpenError::Tls(error.to_string()))?
+            .with_no_client_auth()
+            .with_cert_resolver(self.leaf.clone());
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn failed(error: rcgen::Error) -> OpenError {
+    OpenError::Tls(error.to_string())
+}
+
+fn read_key(pem: &SecretBytes) -> Result<KeyPair, OpenError> {
+    let text = std::str::from_utf8(pem.expose()).map_err(|error| OpenError::Tls(error.to_string()))?;
+    KeyPair::from_pem(text).map_err(failed)
+}
+
+fn validity(params: &mut CertificateParams, now: jiff::Timestamp, days: i64) -> Result<(), OpenError> {
+    let day = |shift: i64| {
+        let at = now.checked_add(jiff::SignedDuration::from_hours(shift.saturating_mul(24)));
+        let date =
+            at.map_err(|error| OpenError::Tls(error.to_string()))?.to_zoned(jiff::tz::TimeZone::UTC).date();
+        let part = |value: i8| u8::try_from(value).unwrap_or(1);
+        Ok::<_, OpenError>(rcgen::date_time_ymd(i32::from(date.year()), part(date.month()), part(date.day())))
+    };
+    params.not_before = day(-BACKDATED_DAYS)?;
+    params.not_after = day(days)?;
+    Ok(())
+}
+
+/// The same at each start but for the times, which an issuer does not pass on.
+fn authority_params(now: jiff::Timestamp) -> Result<CertificateParams, OpenError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "Coffer broker authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    validity(&mut params, now, AUTHORITY_DAYS)?;
+    Ok(params)
+}
+
+fn certify(
+    authority: &Issuer<'static, KeyPair>,
+    names: &[String],
+    now: jiff::Timestamp,
+) -> Result<CertifiedKey, OpenError> {
+    let mut params = CertificateParams::new(names).map_err(failed)?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "Coffer broker");
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    validity(&mut params, now, LEAF_DAYS)?;
+    let key = KeyPair::generate().map_err(failed)?;
+    let certificate = params.signed_by(&key, authority).map_err(failed)?;
+    let der =
+        PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| OpenError::Tls(error.to_string()))?;
+    CertifiedKey::from_der(vec![certificate.der().clone()], der, &provider())
+        .map_err(|error| OpenError::Tls(error.to_string()))
+}

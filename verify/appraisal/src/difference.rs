@@ -1,0 +1,91 @@
+//! Which component of a register differs: the replayed log against the predicted events.
+//!
+//! Events are compared by component, in their order within it. A type or tag in the log is a claim, so a log can
+//! mislead about *which* component differs, but not about *whether* one does: that is decided by the register.
+
+use std::collections::BTreeMap;
+
+use coffer_core_digest::{Algorithm, Digest};
+use coffer_core_evidence::eventlog::{
+    Event, EventType, INIT_DATA_TAG, LINUX_INITRD_TAG, LINUX_LOAD_OPTIONS_TAG,
+};
+use coffer_core_launch::{Component, PredictedEvent};
+
+/// The first difference in one component.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Difference<'a> {
+    /// The place among the component's events in this register.
+    pub(crate) index: usize,
+    /// What was predicted there, if anything was.
+    pub(crate) expected: Option<&'a PredictedEvent>,
+    /// What the log has there, if anything.
+    pub(crate) found: Option<&'a Event>,
+}
+
+/// The component that an event measures, by its type and tag.
+pub(crate) fn component(event: &Event) -> Component {
+    match event.kind {
+        EventType::S_CRTM_VERSION
+        | EventType::S_CRTM_CONTENTS
+        | EventType::POST_CODE
+        | EventType::POST_CODE2
+        | EventType::CPU_MICROCODE
+        | EventType::EFI_PLATFORM_FIRMWARE_BLOB
+        | EventType::EFI_PLATFORM_FIRMWARE_BLOB2
+        | EventType::EFI_BOOT_SERVICES_DRIVER
+        | EventType::EFI_RUNTIME_SERVICES_DRIVER
+        | EventType::EFI_HCRTM_EVENT => Component::Firmware,
+        EventType::EFI_VARIABLE_DRIVER_CONFIG | EventType::EFI_VARIABLE_AUTHORITY => Component::SecureBoot,
+        EventType::EFI_VARIABLE_BOOT
+        | EventType::EFI_VARIABLE_BOOT2
+        | EventType::PLATFORM_CONFIG_FLAGS
+        | EventType::EFI_HANDOFF_TABLES
+        | EventType::EFI_HANDOFF_TABLES2 => Component::FirmwareSettings,
+        EventType::EFI_BOOT_SERVICES_APPLICATION => Component::Kernel,
+        EventType::EVENT_TAG => tagged(&event.data),
+        _ => Component::BootSequence,
+    }
+}
+
+fn tagged(data: &[u8]) -> Component {
+    let tag = data.first_chunk().copied().map(u32::from_le_bytes);
+    match tag {
+        Some(LINUX_LOAD_OPTIONS_TAG) => Component::CommandLine,
+        Some(LINUX_INITRD_TAG) => Component::Initrd,
+        Some(INIT_DATA_TAG) => Component::InitData,
+        _ => Component::BootSequence,
+    }
+}
+
+/// Whether the events lead to `value` in `register`.
+pub(crate) fn leads_to(events: &[Event], bank: Algorithm, register: u32, value: &Digest) -> bool {
+    let locality = coffer_core_evidence::eventlog::startup_locality(events);
+    let replayed = coffer_core_evidence::eventlog::replay(events, bank, locality);
+    *replayed.get(&register).unwrap_or(&Digest::zero(bank)) == *value
+}
+
+/// The first difference of each component in one register. Empty where the events are the same but for their order.
+pub(crate) fn differences<'a>(
+    predicted: &'a [PredictedEvent],
+    events: &'a [Event],
+    register: u32,
+) -> BTreeMap<Component, Difference<'a>> {
+    let mut sides: BTreeMap<Component, (Vec<&PredictedEvent>, Vec<&Event>)> = BTreeMap::new();
+    for event in predicted.iter().filter(|event| event.register == register) {
+        sides.entry(event.component).or_default().0.push(event);
+    }
+    for event in events.iter().filter(|event| event.is_extended() && event.register == register) {
+        sides.entry(component(event)).or_default().1.push(event);
+    }
+    let first = |(component, (expected, found)): (Component, (Vec<&'a PredictedEvent>, Vec<&'a Event>))| {
+        let same = |index: usize| match (expected.get(index), found.get(index)) {
+            (Some(own), Some(other)) => other.digest(own.digest.algorithm()) == Some(&own.digest),
+            _ => false,
+        };
+        let index = (0..expected.len().max(found.len())).find(|index| !same(*index))?;
+        let difference =
+            Difference { index, expected: expected.get(index).copied(), found: found.get(index).copied() };
+        Some((component, difference))
+    };
+    sides.into_iter().filter_map(first).collect()
+}

@@ -1,0 +1,66 @@
+//! When a reference value holds.
+
+use coffer_core_launch::ReferenceValues;
+use coffer_verify_api::{Check, Timestamp};
+
+/// A reference value's standing at some time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Validity {
+    /// It holds.
+    Valid,
+    /// From this time on it does not.
+    Expired(String),
+    /// It does not before this time.
+    NotYet(String),
+    /// A time in it cannot be read, so it is not known when it holds.
+    Unreadable(String),
+}
+
+impl Validity {
+    pub(crate) fn of(reference: &ReferenceValues, at: Timestamp) -> Self {
+        let read = |text: &String| text.parse::<Timestamp>().map_err(|_| Self::Unreadable(text.clone()));
+        let judged = (|| {
+            if let Some(text) = &reference.not_before
+                && at < read(text)?
+            {
+                return Err(Self::NotYet(text.clone()));
+            }
+            if let Some(text) = &reference.expires
+                && at >= read(text)?
+            {
+                return Err(Self::Expired(text.clone()));
+            }
+            Ok(Self::Valid)
+        })();
+        judged.unwrap_or_else(|invalid| invalid)
+    }
+
+    pub(crate) fn is_valid(&self) -> bool {
+        *self == Self::Valid
+    }
+
+    /// The check that says so.
+    pub(crate) fn check(&self, reference: &ReferenceValues, at: Timestamp) -> Check {
+        let id = reference.id();
+        let check = match self {
+            Self::Valid => Check::passed("reference.valid", format!("The reference value {id} is valid")),
+            Self::Expired(text) => {
+                Check::failed("reference.expired", format!("The reference value {id} has expired"))
+                    .expected(format!("a time before {text}"))
+            }
+            Self::NotYet(text) => {
+                Check::failed("reference.not-yet-valid", format!("The reference value {id} is not valid yet"))
+                    .expected(format!("{text} or later"))
+            }
+            Self::Unreadable(text) => Check::failed(
+                "reference.unreadable-time",
+                format!("A time in reference value {id} is unreadable"),
+            )
+            .expected(format!("a time as in RFC 3339 instead of {text:?}")),
+        };
+        check
+            .found(at.to_string())
+            .source(crate::explain::source(reference))
+            .remedy("Predict it again with `coffer measure` and add it with `coffer ref add`.")
+    }
+}
