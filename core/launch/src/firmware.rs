@@ -85,8 +85,12 @@ pub struct Shape {
 /// The firmware's volumes as they are measured: first the PEI volume, then the DXE volume.
 pub fn measured_volumes(firmware: &[u8], shape: Shape) -> Result<[Vec<u8>; 2], LaunchError> {
     let profile = profile(firmware)?;
-    let inner = decompress(firmware)?;
-    let mut volumes = sections(&inner).filter(|section| section.kind == SECTION_VOLUME);
+    volumes(profile, &decompress(firmware)?, shape)
+}
+
+/// The volumes out of the decompressed section.
+pub(crate) fn volumes(profile: &Profile, inner: &[u8], shape: Shape) -> Result<[Vec<u8>; 2], LaunchError> {
+    let mut volumes = sections(inner).filter(|section| section.kind == SECTION_VOLUME);
     let (Some(pei), Some(dxe), None) = (volumes.next(), volumes.next(), volumes.next()) else {
         return Err(LaunchError::Firmware("expected a PEI volume and a DXE volume"));
     };
@@ -122,7 +126,7 @@ fn sections(bytes: &[u8]) -> impl Iterator<Item = Section<'_>> {
 }
 
 /// The content of the LZMA section that holds the volumes.
-fn decompress(firmware: &[u8]) -> Result<Vec<u8>, LaunchError> {
+pub(crate) fn decompress(firmware: &[u8]) -> Result<Vec<u8>, LaunchError> {
     let packed = packed_volumes(firmware).ok_or(LaunchError::Firmware("no LZMA section with volumes"))?;
     let broken = LaunchError::Firmware("its LZMA section cannot be decompressed");
     let reader = lzma_rust2::LzmaReader::new_mem_limit(packed, MAX_DECODER_MEMORY, None);

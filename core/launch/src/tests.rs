@@ -106,9 +106,10 @@ const BOOTS: &[(u32, u32, AddressWidth, &str)] = &[
 #[test]
 fn the_firmware_s_volumes_are_as_booted_machines_measured_them() {
     let Some(file) = firmware_file() else { return };
+    let inner = firmware::decompress(&file).unwrap();
     for (memory_mib, vcpus, address_width, expected) in BOOTS {
         let shape = Shape { memory_mib: *memory_mib, vcpus: *vcpus, address_width: *address_width };
-        let [pei, dxe] = firmware::measured_volumes(&file, shape).unwrap();
+        let [pei, dxe] = firmware::volumes(&firmware::PROFILES[0], &inner, shape).unwrap();
         assert_eq!(Digest::sha256(&pei).hex(), *expected, "{shape:?}");
         assert_eq!(Digest::sha256(&dxe), boot().volumes[1], "{shape:?}");
     }
@@ -153,10 +154,12 @@ fn what_cannot_be_predicted_is_refused_with_its_reason() {
     assert_eq!(refused(wide), LaunchError::AddressWidth { found: 52 });
 }
 
+const INIT_DATA: &[u8] = include_bytes!("../testdata/init-data.toml");
+
 fn reference() -> ReferenceValues {
     let entries = [("aa.toml", "url"), ("coffer.toml", "broker")]
         .map(|(name, text)| (name.to_owned(), Digest::sha256(text.as_bytes())));
-    predicted(&boot(), Some(Digest::sha256(b"init-data")))
+    predicted(&boot(), Some(Digest::sha256(INIT_DATA)))
         .with_origin("coffer measure")
         .with_times(Some("2026-11-20T00:00:00Z".to_owned()), Some("2027-11-20T00:00:00Z".to_owned()))
         .with_init_data_entries(entries.into())

@@ -14,9 +14,9 @@
 //! | 8 | init-data, extended by the guest's agent | init-data |
 //! | 9 | command line and initrd, by Linux's EFI stub | command line, initrd |
 //!
-//! Disks, network cards without a boot ROM, serial ports, the processor model (but for the address width), and the
-//! number of banks change none of them. Variables kept from an earlier boot, boot ROMs and other firmware builds
-//! do, and are not predicted.
+//! Disks, network cards without a boot ROM, serial ports, the processor model (but for the address width), the
+//! number of banks, and variables left by an earlier boot of the same guest change none of them. Other variables,
+//! boot ROMs and other firmware builds do, and are not predicted.
 
 use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_evidence::Tee;

@@ -112,7 +112,8 @@ mod tests {
 
     #[test]
     fn configuration_of_a_go_program_with_nulls_is_read() {
-        let text = br#"{"architecture":"amd64","os":"linux","history":[{"created_by":"x"}],"config":{"Env":["A=b"],
+        let text =
+            br#"{"architecture":"amd64","os":"linux","history":[{"created_by":"x"}],"config":{"Env":["A=b"],
             "Cmd":null,"Entrypoint":["/bin/app"],"Volumes":null,"Labels":null,"Unknown":1},
             "rootfs":{"type":"layers","diff_ids":null}}"#;
         let read = ImageConfig::parse(text).unwrap();

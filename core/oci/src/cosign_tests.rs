@@ -30,7 +30,10 @@ fn cases() -> Vec<Case> {
     let mut rsa_signature = vec![0; rsa.public_modulus_len()];
     rsa.sign(&RSA_PKCS1_SHA256, &rng, &payload, &mut rsa_signature).unwrap();
     let parts = [
-        (ec.public_key().as_der().unwrap().as_ref().to_vec(), ec.sign(&rng, &payload).unwrap().as_ref().to_vec()),
+        (
+            ec.public_key().as_der().unwrap().as_ref().to_vec(),
+            ec.sign(&rng, &payload).unwrap().as_ref().to_vec(),
+        ),
         (ed.public_key().as_der().unwrap().as_ref().to_vec(), ed.sign(&payload).as_ref().to_vec()),
         (rsa.public_key().as_der().unwrap().as_ref().to_vec(), rsa_signature),
     ];
@@ -76,10 +79,7 @@ fn good_signature_over_another_image_is_refused_as_such() {
     for case in cases() {
         let expected = Digest::sha256(b"another");
         let refusal = SignatureError::WrongDigest { expected: expected.into(), found: case.digest.into() };
-        assert_eq!(
-            verify(&case.payload, &case.signature, &case.pem, &expected),
-            Err(refusal)
-        );
+        assert_eq!(verify(&case.payload, &case.signature, &case.pem, &expected), Err(refusal));
     }
 }
 

@@ -186,7 +186,9 @@ fn read_registry(text: &str) -> Result<(), ReferenceError> {
         return Err(refuse());
     }
     match port {
-        Some(port) if !port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err() => Err(refuse()),
+        Some(port) if !port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err() => {
+            Err(refuse())
+        }
         _ => Ok(()),
     }
 }

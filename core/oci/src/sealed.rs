@@ -139,15 +139,17 @@ impl SealedBlock {
     /// our prefix.
     pub fn from_annotations(annotations: &Annotations) -> Result<Self, SealedBlockError> {
         let get = |name: &'static str| {
-            annotations.get(&format!("{PREFIX}{name}")).map(String::as_str).ok_or(SealedBlockError::Missing(name))
+            annotations
+                .get(&format!("{PREFIX}{name}"))
+                .map(String::as_str)
+                .ok_or(SealedBlockError::Missing(name))
         };
         let fixed = |name: &'static str, expected: &'static str| match get(name)? {
             found if found == expected => Ok(()),
             found => Err(SealedBlockError::Unsupported { name, expected, found: short(found) }),
         };
         fixed(VERSION, "1")?;
-        let known =
-            [VERSION, CIPHER, SECTOR_SIZE, DATA_BLOCKS, HASH, HASH_OFFSET, SALT, ROOT_HASH, KEY];
+        let known = [VERSION, CIPHER, SECTOR_SIZE, DATA_BLOCKS, HASH, HASH_OFFSET, SALT, ROOT_HASH, KEY];
         for name in annotations.keys() {
             if name.strip_prefix(PREFIX).is_some_and(|rest| !known.contains(&rest)) {
                 return Err(SealedBlockError::Unknown(short(name)));
@@ -173,8 +175,8 @@ impl SealedBlock {
             });
         }
         let root = bytes32(ROOT_HASH, get(ROOT_HASH)?)?;
-        let root_hash =
-            Digest::from_bytes(Algorithm::Sha256, &root).map_err(|_| malformed_hash(ROOT_HASH, &hex::encode(root)))?;
+        let root_hash = Digest::from_bytes(Algorithm::Sha256, &root)
+            .map_err(|_| malformed_hash(ROOT_HASH, &hex::encode(root)))?;
         let block = Self { data_blocks, salt: bytes32(SALT, get(SALT)?)?, root_hash, key: key.into() };
         let found = number(HASH_OFFSET, get(HASH_OFFSET)?)?;
         if found != block.hash_offset() {

@@ -76,7 +76,9 @@ impl Payload {
             .map_err(|error| SignatureError::Malformed(format!("the payload is not readable: {error}")))?;
         if payload.critical.kind != TYPE {
             let found: String = payload.critical.kind.chars().take(64).collect();
-            return Err(SignatureError::Malformed(format!("the payload's type is {found:?}; expected {TYPE:?}")));
+            return Err(SignatureError::Malformed(format!(
+                "the payload's type is {found:?}; expected {TYPE:?}"
+            )));
         }
         Ok(payload)
     }

@@ -143,7 +143,8 @@ impl FromStr for ResourceUri {
         }
         let (address, path) = rest.split_once('/').ok_or(UriError::Segments { found: 0 })?;
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
-        if address.len() > MAX_ADDRESS || !address.bytes().all(fits) {
+        let begins = address.bytes().next().is_none_or(|byte| byte.is_ascii_alphanumeric() || byte == b'[');
+        if address.len() > MAX_ADDRESS || !begins || address.contains("..") || !address.bytes().all(fits) {
             return Err(UriError::Address);
         }
         let address = (!address.is_empty()).then(|| address.to_owned());
@@ -206,8 +207,9 @@ mod tests {
         assert!(matches!(reason("http://x/a/b/c"), UriError::Scheme { .. }));
         assert!(matches!(reason("a/b/c"), UriError::Scheme { .. }));
         assert_eq!(reason("kbs+pkcs11:///a/b"), UriError::Plugin { plugin: "pkcs11".into() });
-        assert_eq!(reason("kbs://us er/a/b/c"), UriError::Address);
-        assert_eq!(reason("kbs://u@h/a/b/c"), UriError::Address);
+        for address in ["us er", "u@h", "..", "a..b", ".a", "-a", ":80"] {
+            assert_eq!(reason(&format!("kbs://{address}/a/b/c")), UriError::Address, "{address}");
+        }
         assert_eq!(reason("kbs://host"), UriError::Segments { found: 0 });
         assert_eq!(reason("kbs:///a/b"), UriError::Segments { found: 2 });
         assert_eq!(reason("kbs:///a/b/c/"), UriError::Segments { found: 4 });

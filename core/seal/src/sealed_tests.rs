@@ -79,7 +79,11 @@ fn changed_byte_is_an_error_that_names_the_block_and_never_other_content() {
                 Ok(()) => assert!(bytes == plain[block * BLOCK..(block + 1) * BLOCK]),
                 Err(error) => {
                     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-                    assert!(error.to_string().contains(&format!("block {}", if at / BLOCK < 10 { block } else { 0 })));
+                    assert!(
+                        error
+                            .to_string()
+                            .contains(&format!("block {}", if at / BLOCK < 10 { block } else { 0 }))
+                    );
                     refused += 1;
                 }
             }

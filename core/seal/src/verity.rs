@@ -60,8 +60,9 @@ impl TreeBuilder {
         for level in levels.iter().rev() {
             out.write_all(level)?;
         }
-        Digest::from_bytes(Algorithm::Sha256, &digests)
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a hash tree needs at least one data block"))
+        Digest::from_bytes(Algorithm::Sha256, &digests).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidInput, "a hash tree needs at least one data block")
+        })
     }
 }
 

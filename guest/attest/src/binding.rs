@@ -1,7 +1,11 @@
 //! Init-data bound to the platform: its digest is extended into a register that nobody has touched.
+//!
+//! The event that `core/evidence` defines says what is extended in each bank, so that guest, prediction and judge
+//! cannot differ.
 
 use coffer_core_channel::Refusal;
 use coffer_core_digest::{Algorithm, Digest};
+use coffer_core_evidence::eventlog::{Event, init_data_event};
 use coffer_sys_tpm::{Tpm, TpmError};
 
 /// The register that holds init-data (KBS protocol, init-data: `PCR8 = sha256(0³² ‖ digest)`).
@@ -72,18 +76,23 @@ impl BindError {
     }
 }
 
-/// A digest in a register's length: cut, or padded with zeros at the right.
-fn fitted(digest: &Digest, bank: Algorithm) -> Digest {
-    let mut bytes = digest.as_bytes().to_vec();
-    bytes.resize(bank.len(), 0);
-    Digest::from_bytes(bank, &bytes).unwrap_or(Digest::zero(bank))
+/// Proof that init-data was bound: the event to add to the log that is sent.
+#[derive(Clone, Debug)]
+pub struct Bound(Event);
+
+impl Bound {
+    /// The event.
+    #[must_use]
+    pub const fn event(&self) -> &Event {
+        &self.0
+    }
 }
 
 /// Extends the digest of init-data into its register, in every bank, and reads it back.
 ///
 /// # Errors
 /// When the register was used before, or does not follow.
-pub fn bind_init_data(tpm: &mut Tpm, digest: &Digest) -> Result<(), BindError> {
+pub fn bind_init_data(tpm: &mut Tpm, digest: &Digest) -> Result<Bound, BindError> {
     let banks = tpm.banks()?;
     if !banks.contains(&Algorithm::Sha256) {
         return Err(BindError::NoBank);
@@ -94,32 +103,18 @@ pub fn bind_init_data(tpm: &mut Tpm, digest: &Digest) -> Result<(), BindError> {
             return Err(BindError::AlreadyBound { found: Box::new(found) });
         }
     }
-    let digests: Vec<Digest> = banks.iter().map(|&bank| fitted(digest, bank)).collect();
-    tpm.pcr_extend(REGISTER, &digests)?;
-    for (bank, event) in banks.into_iter().zip(digests) {
+    let event = init_data_event(digest, &banks);
+    tpm.pcr_extend(REGISTER, &event.digests)?;
+    for event in &event.digests {
+        let bank = event.algorithm();
         let (expected, found) = (Digest::zero(bank).extend(event.as_bytes()), read(tpm, bank)?);
         if expected != found {
             return Err(BindError::NotBound { expected: Box::new(expected), found: Box::new(found) });
         }
     }
-    Ok(())
+    Ok(Bound(event))
 }
 
 fn read(tpm: &mut Tpm, bank: Algorithm) -> Result<Digest, BindError> {
     tpm.pcr_read(bank, &[REGISTER])?.remove(&REGISTER).ok_or(BindError::NoBank)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_digest_is_cut_and_a_short_one_padded() {
-        let long = Digest::of(Algorithm::Sha384, b"x");
-        assert_eq!(fitted(&long, Algorithm::Sha256).as_bytes(), &long.as_bytes()[..32]);
-        let short = Digest::sha256(b"x");
-        let padded = fitted(&short, Algorithm::Sha384);
-        assert_eq!(&padded.as_bytes()[..32], short.as_bytes());
-        assert_eq!(&padded.as_bytes()[32..], &[0; 16]);
-    }
 }

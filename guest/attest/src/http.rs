@@ -1,6 +1,5 @@
 //! HTTP to the one broker: pinned TLS, no redirects, bounded replies, bounded patience.
 
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +53,7 @@ impl Broker {
         if !matches!(parsed.scheme(), "https" | "http") {
             return Err(wrong(format!("{url:?} is neither https nor http")));
         }
-        let tls = tls_config(certificate_pem).map_err(wrong)?;
+        let tls = tls_trusting([certificate_pem]).map_err(wrong)?;
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .https_only(parsed.scheme() == "https")
@@ -153,15 +152,22 @@ async fn read(step: &'static str, mut reply: Response) -> Result<Reply, AttestEr
     Ok(Reply { status, cookie, body })
 }
 
-/// A TLS configuration that trusts these certificates only, with the hybrid key exchange offered first.
-pub(crate) fn tls_config(certificate_pem: &str) -> Result<ClientConfig, String> {
+/// A TLS configuration that trusts the certificates in these PEM texts and no others (no texts: nobody), with the
+/// hybrid key exchange offered first.
+///
+/// # Errors
+/// When a text has no usable certificate.
+pub fn tls_trusting<'a>(pems: impl IntoIterator<Item = &'a str>) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(certificate_pem.as_bytes()) {
-        let certificate = certificate.map_err(|why| format!("its certificate is not PEM: {why}"))?;
-        roots.add(certificate).map_err(|why| format!("its certificate is refused: {why}"))?;
-    }
-    if roots.is_empty() {
-        return Err("there is no certificate to pin".into());
+    for pem in pems {
+        let before = roots.len();
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            let certificate = certificate.map_err(|why| format!("its certificate is not PEM: {why}"))?;
+            roots.add(certificate).map_err(|why| format!("its certificate is refused: {why}"))?;
+        }
+        if roots.len() == before {
+            return Err("there is no certificate to pin".into());
+        }
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -169,7 +175,7 @@ pub(crate) fn tls_config(certificate_pem: &str) -> Result<ClientConfig, String> 
 }
 
 /// Whether the failure is that of the other side's certificate, and not of the way there.
-fn is_certificate(error: &reqwest::Error) -> bool {
+pub fn is_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {
         if let Some(rustls::Error::InvalidCertificate(_)) = tls_error(error) {
@@ -190,7 +196,7 @@ fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rus
 }
 
 /// The chain of reasons in one line; the outermost only repeats the address.
-fn reasons(error: &reqwest::Error) -> String {
+pub fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = Vec::new();
     let mut cause = error.source();
     while let Some(error) = cause {

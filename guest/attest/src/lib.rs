@@ -14,9 +14,9 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use binding::{BindError, bind_init_data};
+pub use binding::{BindError, Bound, bind_init_data};
 pub use client::KeyClient;
 pub use error::AttestError;
-pub use http::{Broker, Patience};
+pub use http::{Broker, Patience, is_certificate, reasons, tls_trusting};
 pub use keys::{Attested, Keys, Pending};
 pub use source::{EvidenceSource, TpmSource};

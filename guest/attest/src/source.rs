@@ -1,16 +1,19 @@
 //! Evidence from the machine's TEE.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coffer_core_digest::Algorithm;
+use coffer_core_evidence::eventlog::{EventLog, command_line_note};
 use coffer_core_evidence::wire::{TpmEvidence, TpmQuote};
 use coffer_core_evidence::{ReportData, Tee};
 use coffer_sys_tpm::Tpm;
 use coffer_sys_tpm::ak::{self, AttestationKey};
 use serde_json::Value;
 
-use crate::{AttestError, Pending};
+use crate::{AttestError, Bound, Pending};
 
 /// The registers that are quoted: firmware, boot and kernel (0 to 9) and those that the system may use (10 to 15).
 const QUOTED: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
@@ -33,25 +36,28 @@ pub trait EvidenceSource: Send + Sync {
 /// A TPM 2.0 with a certified attestation key.
 pub struct TpmSource {
     inner: Arc<Mutex<Inner>>,
-    log: PathBuf,
 }
 
 struct Inner {
     tpm: Tpm,
     key: Option<AttestationKey>,
+    log: PathBuf,
+    bound: Bound,
+    command_line: String,
 }
 
 impl TpmSource {
-    /// Takes the TPM over. The attestation key is loaded when it is first needed, once.
+    /// Takes the TPM over, in which init-data is bound. The attestation key is loaded when it is first needed, once.
+    /// `command_line` is the kernel's, so that a verdict can show it; it is believed only if its hash was measured.
     #[must_use]
-    pub fn new(tpm: Tpm) -> Self {
-        Self::with_log(tpm, LOG.into())
+    pub fn new(tpm: Tpm, bound: Bound, command_line: String) -> Self {
+        Self::with_log(tpm, bound, command_line, LOG.into())
     }
 
     /// With another place for the event log.
     #[must_use]
-    pub fn with_log(tpm: Tpm, log: PathBuf) -> Self {
-        Self { inner: Arc::new(Mutex::new(Inner { tpm, key: None })), log }
+    pub fn with_log(tpm: Tpm, bound: Bound, command_line: String, log: PathBuf) -> Self {
+        Self { inner: Arc::new(Mutex::new(Inner { tpm, key: None, log, bound, command_line })) }
     }
 }
 
@@ -61,11 +67,11 @@ impl EvidenceSource for TpmSource {
     }
 
     fn evidence(&self, report_data: ReportData) -> Pending<'_, Value> {
-        let (inner, log) = (Arc::clone(&self.inner), self.log.clone());
+        let inner = Arc::clone(&self.inner);
         Box::pin(async move {
             let collected = tokio::task::spawn_blocking(move || {
                 let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
-                collect(&mut inner, &report_data.field::<32>(), &log)
+                collect(&mut inner, &report_data.field::<32>())
             });
             let failed = |cause: tokio::task::JoinError| AttestError::Evidence {
                 what: "the TPM's quote",
@@ -76,9 +82,10 @@ impl EvidenceSource for TpmSource {
     }
 }
 
-fn collect(inner: &mut Inner, qualifying: &[u8; 32], log: &std::path::Path) -> Result<Value, AttestError> {
+fn collect(inner: &mut Inner, qualifying: &[u8; 32]) -> Result<Value, AttestError> {
     let wrong = |what| move |why: String| AttestError::Evidence { what, why };
-    let Inner { tpm, key } = inner;
+    let Inner { tpm, key, log, bound, command_line } = inner;
+    let event_log = whole_log(log, bound, command_line).map_err(wrong("the event log"))?;
     let key = match key {
         Some(key) => &*key,
         None => key.insert(ak::load(tpm)?),
@@ -97,14 +104,16 @@ fn collect(inner: &mut Inner, qualifying: &[u8; 32], log: &std::path::Path) -> R
         pcr_bank: bank,
         ak_certificates: key.certificates.clone(),
         ak_tpmt_public: Some(key.public.as_bytes().to_vec()),
-        event_log: Some(read_log(log).map_err(|why| wrong("the event log")(why.to_string()))?),
+        event_log: Some(event_log),
     };
     serde_json::to_value(evidence).map_err(|why| wrong("its form")(why.to_string()))
 }
 
-fn read_log(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
-    use std::io::Read;
+/// The firmware's log, and what was extended after it.
+fn whole_log(path: &Path, bound: &Bound, command_line: &str) -> Result<Vec<u8>, String> {
     let mut log = Vec::new();
-    std::fs::File::open(path)?.take(MAX_LOG).read_to_end(&mut log)?;
-    Ok(log)
+    let file = File::open(path).map_err(|cause| cause.to_string())?;
+    file.take(MAX_LOG).read_to_end(&mut log).map_err(|cause| cause.to_string())?;
+    let with_init_data = EventLog::append(&log, bound.event()).map_err(|cause| cause.to_string())?;
+    EventLog::append(&with_init_data, &command_line_note(command_line)).map_err(|cause| cause.to_string())
 }

@@ -5,7 +5,7 @@
 //! group, takes its own mounts, host name and IPC, makes the image's root its root *before anything else is
 //! mounted*, so that no name in the image can lead outside, gives up privileges, and becomes the workload. What
 //! holds: the workload is PID 1 of its namespace and takes all its processes with it; device files have no effect
-//! except on the eight nodes it gets; no descriptor but standard input, output and error reaches it. Left out: the
+//! except the six it gets; no descriptor but standard input, output and error reaches it. Left out: the
 //! network namespace, which the sandbox shares (one sandbox is one pod), and the image (`guest/images`).
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]

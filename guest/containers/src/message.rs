@@ -5,7 +5,7 @@ use crate::Failure;
 use serde::{Deserialize, Serialize};
 
 /// The largest specification, in bytes.
-pub(crate) const MAX_SPEC: u64 = 4 << 20;
+pub(crate) const MAX_SPEC: u32 = 4 << 20;
 
 /// Agent to monitor.
 #[derive(Debug, Serialize, Deserialize)]

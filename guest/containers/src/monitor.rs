@@ -100,12 +100,12 @@ fn start(mut control: Socket) -> Result<(Child, Shared), Failure> {
 fn read_spec(control: &mut Socket) -> io::Result<Vec<u8>> {
     let mut length = [0; 4];
     control.read_exact(&mut length)?;
-    let length = u64::from(u32::from_be_bytes(length));
+    let length = u32::from_be_bytes(length);
     if length > MAX_SPEC {
         return Err(io::Error::other(format!("it has {length} bytes, more than {MAX_SPEC}")));
     }
     let mut spec = Vec::new();
-    control.take(length).read_to_end(&mut spec)?;
+    control.take(u64::from(length)).read_to_end(&mut spec)?;
     Ok(spec)
 }
 

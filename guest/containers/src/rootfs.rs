@@ -148,11 +148,11 @@ fn make_mount_point(path: &Path) -> Result<(), Failure> {
 
 /// Writes a file in the image anew, whatever stood in its place; a link there is replaced, not followed.
 fn write_file(path: &Path, contents: &str) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        if fs::metadata(directory).is_err() {
-            fs::create_dir(directory)?;
-            fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-        }
+    if let Some(directory) = path.parent()
+        && fs::metadata(directory).is_err()
+    {
+        fs::create_dir(directory)?;
+        fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

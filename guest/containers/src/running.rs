@@ -1,8 +1,8 @@
 //! The agent's side: starting a container and following it to its end.
 
 use crate::cgroup::Group;
-use crate::message::{Command as Order, Report, line};
-use crate::{ContainerError, ContainerSpec, Input, Output, PROGRAM, monitor};
+use crate::message::{Command as Order, MAX_SPEC, Report, line};
+use crate::{ContainerError, ContainerSpec, Failure, Input, Output, PROGRAM, monitor};
 use coffer_core_channel::Winsize;
 use coffer_sys_process::{End, Size, pass_descriptors, receive_descriptor, resize, spawn_guarded};
 use std::io::{self, Write};
@@ -137,7 +137,11 @@ impl Running {
     async fn send(&mut self, spec: &ContainerSpec) -> Result<(), ContainerError> {
         let failed = ContainerError::monitor;
         let bytes = serde_json::to_vec(spec).map_err(|e| failed("writing the specification")(e.into()))?;
-        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
+        let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= MAX_SPEC);
+        let length = length.ok_or_else(|| {
+            Failure::spec(format!("the specification has {} bytes, more than {MAX_SPEC}", bytes.len()))
+        })?;
+        let length = length.to_be_bytes();
         let socket = self.reports.get_mut();
         socket.write_all(&length).await.map_err(failed("sending the specification"))?;
         socket.write_all(&bytes).await.map_err(failed("sending the specification"))
@@ -185,6 +189,8 @@ impl Drop for Running {
     fn drop(&mut self) {
         // The monitor kills the container at the end of its orders, whoever still holds a controller.
         let _already_gone = self.controller.orders.shutdown(Shutdown::Both);
+        // Only an empty control group can be removed.
+        let _reaped_by_pid_1 = self.monitor.wait();
     }
 }
 

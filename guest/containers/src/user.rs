@@ -31,13 +31,12 @@ fn read(path: &str) -> String {
     let mut bytes = Vec::new();
     // O_NONBLOCK: opening a FIFO must not wait for a writer.
     let file = OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path);
-    if let Ok(file) = file {
-        if file.metadata().is_ok_and(|found| found.is_file()) {
-            // Half a file is no file.
-            if !file.take(MAX_FILE).read_to_end(&mut bytes).is_ok_and(|size| (size as u64) < MAX_FILE) {
-                bytes.clear();
-            }
-        }
+    if let Ok(file) = file
+        && file.metadata().is_ok_and(|found| found.is_file())
+        // Half a file is no file.
+        && !file.take(MAX_FILE).read_to_end(&mut bytes).is_ok_and(|size| (size as u64) < MAX_FILE)
+    {
+        bytes.clear();
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -121,7 +121,6 @@ fn signed(entry: &AllowedContainer, candidate: &Candidate) -> Result<Digest, Gat
                     further(&mut furthest, GateError::OtherName { expected, found });
                 }
                 Err(SignatureError::WrongDigest { expected: found, found: expected }) => {
-                    let (expected, found) = (Box::new(expected), Box::new(found));
                     further(&mut furthest, GateError::OtherDigest { expected, found });
                 }
                 Err(SignatureError::Malformed(why)) if candidate.signatures.len() == 1 => {

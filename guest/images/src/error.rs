@@ -213,7 +213,9 @@ impl ImageFault {
             Self::NoBroker { .. } => "image.key.no-broker",
             Self::KeyName { .. } => "image.key.name",
             Self::Key { cause, .. } => return cause.code(),
-            Self::WrongKey { .. } | Self::Ocicrypt { cause: OcicryptError::WrongKey(_), .. } => "image.key.wrong",
+            Self::WrongKey { .. } | Self::Ocicrypt { cause: OcicryptError::WrongKey(_), .. } => {
+                "image.key.wrong"
+            }
             Self::Ocicrypt { cause: OcicryptError::Changed, .. } => "image.layer.changed",
             Self::Ocicrypt { .. } => "image.layer.encryption",
             Self::Unpack { .. } => "image.layer.unpack",

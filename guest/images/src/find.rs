@@ -38,7 +38,9 @@ impl Found {
         };
         let named = Candidate { manifest: digest, signatures: signatures(source, &digest).await? };
         match Document::parse(&bytes)? {
-            Document::Manifest(manifest) => Ok(Self { named, selected: None, manifest: manifest_of(manifest) }),
+            Document::Manifest(manifest) => {
+                Ok(Self { named, selected: None, manifest: manifest_of(manifest) })
+            }
             Document::Index(index) => {
                 let descriptor = index.select(&Platform::linux_amd64())?;
                 let digest = descriptor.digest;
@@ -59,7 +61,9 @@ impl Found {
     pub(crate) fn authorized(&self, digest: &Digest) -> Result<&Manifest, ImageError> {
         match self.candidates().any(|candidate| candidate.manifest == *digest) {
             true => Ok(&self.manifest),
-            false => Err(Box::new(ImageFault::NotAuthorized { expected: *digest, found: self.named.manifest })),
+            false => {
+                Err(Box::new(ImageFault::NotAuthorized { expected: *digest, found: self.named.manifest }))
+            }
         }
     }
 }

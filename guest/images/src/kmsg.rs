@@ -43,7 +43,10 @@ mod tests {
     fn the_block_is_read_from_the_kernels_words() {
         let record = "3,611,2104523,-;device-mapper: verity: 254:0: data block 2926 is corrupted\n";
         assert_eq!(block_in(record).as_deref(), Some("data block 2926 does not match the signed root hash"));
-        assert_eq!(block_in("6,1,1,-;device-mapper: verity: sha256 using implementation \"sha256-ni\"\n"), None);
+        assert_eq!(
+            block_in("6,1,1,-;device-mapper: verity: sha256 using implementation \"sha256-ni\"\n"),
+            None
+        );
         assert_eq!(block_in("6,1,1,-;erofs: mounted"), None);
     }
 }

@@ -45,7 +45,7 @@ impl Blobs {
         let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
         let data = file.metadata().ok()?;
-        data.is_file().then(|| (file, data.len()))
+        data.is_file().then_some((file, data.len()))
     }
 
     /// Answers one stream that the guest opened.
@@ -56,25 +56,29 @@ impl Blobs {
             send_json(&mut stream, &BlobReply::Missing).await?;
             return stream.close().await;
         };
-        send_json(&mut stream, &BlobReply::Size(size)).await?;
-        let mut file = tokio::fs::File::from_std(file).take(size);
-        let mut left = size;
-        let mut piece = vec![0; PIECE];
-        loop {
-            let read = file.read(&mut piece).await?;
-            if read == 0 {
-                break;
-            }
-            left = left.saturating_sub(read as u64);
-            send(&mut stream, Kind::Data, piece.get(..read).unwrap_or_default()).await?;
-        }
-        if left > 0 {
-            // Ending without the empty frame tells the guest that the blob is not whole.
-            return Err(io::Error::other("the blob became shorter while it was served"));
-        }
-        send(&mut stream, Kind::Data, &[]).await?;
+        send_blob(&mut stream, file, size).await?;
         stream.close().await
     }
+}
+
+async fn send_blob(stream: &mut (impl AsyncWrite + Unpin), file: File, size: u64) -> io::Result<()> {
+    send_json(stream, &BlobReply::Size(size)).await?;
+    let mut file = tokio::fs::File::from_std(file).take(size);
+    let mut left = size;
+    let mut piece = vec![0; PIECE];
+    loop {
+        let read = file.read(&mut piece).await?;
+        if read == 0 {
+            break;
+        }
+        left = left.saturating_sub(read as u64);
+        send(stream, Kind::Data, piece.get(..read).unwrap_or_default()).await?;
+    }
+    if left > 0 {
+        // Ending without the empty frame tells the guest that the blob is not whole.
+        return Err(io::Error::other("the blob became shorter while it was served"));
+    }
+    send(stream, Kind::Data, &[]).await
 }
 
 async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<BlobRequest> {
@@ -189,13 +193,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_blob_that_shrinks_is_not_ended() {
+    async fn a_blob_that_became_shorter_is_not_ended() {
         let (root, digest) = layout();
-        let blobs = Blobs::new(Some(root.path().to_owned()));
-        let (file, size) = blobs.open(&digest.to_string()).unwrap();
-        drop(file);
-        assert_eq!(size, 600_000);
-        let short = Blobs::new(None);
-        assert!(short.open(&digest.to_string()).is_none());
+        let (file, size) = Blobs::new(Some(root.path().to_owned())).open(&digest.to_string()).unwrap();
+        let mut sent = futures::io::Cursor::new(Vec::new());
+        assert!(send_blob(&mut sent, file, size + 1).await.is_err());
+        let mut frames = FrameReader::default();
+        frames.push(sent.get_ref());
+        let mut last = None;
+        while let Some(frame) = frames.next().unwrap() {
+            last = Some(frame);
+        }
+        assert!(last.is_some_and(|frame| !frame.payload.is_empty()));
+    }
+
+    #[test]
+    fn without_a_layout_there_are_no_blobs() {
+        let (_root, digest) = layout();
+        assert!(Blobs::new(None).open(&digest.to_string()).is_none());
     }
 }

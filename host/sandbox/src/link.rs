@@ -135,3 +135,143 @@ async fn read_run(mut reader: impl AsyncRead + Unpin, told: Sender<Heard>) -> io
         frames.push(piece.get(..read).unwrap_or_default());
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use coffer_core_channel::{BlobReply, BlobRequest, ImageSource};
+    use coffer_core_digest::Digest;
+    use tokio_util::compat::TokioAsyncReadCompatExt;
+
+    fn request() -> RunRequest {
+        RunRequest {
+            image: "image".into(),
+            source: ImageSource::Registry { reference: "image".into(), plain_http: false },
+            args: Vec::new(),
+            env: Vec::new(),
+            terminal: None,
+            network: None,
+        }
+    }
+
+    async fn read_frame(stream: &mut Stream, frames: &mut FrameReader) -> Option<Frame> {
+        let mut piece = [0; 4096];
+        loop {
+            if let Some(frame) = frames.next().unwrap() {
+                return Some(frame);
+            }
+            match stream.read(&mut piece).await.unwrap() {
+                0 => return None,
+                read => frames.push(&piece[..read]),
+            }
+        }
+    }
+
+    /// The guest's end as the agent plays it: the first stream that comes is the run, blobs are asked for.
+    async fn guest(
+        socket: tokio::io::DuplexStream,
+        play: impl AsyncFnOnce(&mut Stream, &mut FrameReader, Option<Stream>),
+        blob: bool,
+    ) {
+        let mut connection = Connection::new(socket.compat(), Config::default(), Mode::Server);
+        let mut run = poll_fn(|cx| connection.poll_next_inbound(cx)).await.unwrap().unwrap();
+        let asked =
+            if blob { Some(poll_fn(|cx| connection.poll_new_outbound(cx)).await.unwrap()) } else { None };
+        let driver = tokio::spawn(async move {
+            while let Some(Ok(_)) = poll_fn(|cx| connection.poll_next_inbound(cx)).await {}
+        });
+        let mut frames = FrameReader::default();
+        let open = read_frame(&mut run, &mut frames).await.unwrap();
+        assert!(matches!(open.parse().unwrap(), Open::Run(asked) if asked == request()));
+        play(&mut run, &mut frames, asked).await;
+        drop(run);
+        driver.abort();
+    }
+
+    fn link(layout: Option<std::path::PathBuf>) -> (Link, tokio::io::DuplexStream) {
+        let (host, guest) = tokio::io::duplex(1 << 16);
+        (Link::open(host.compat(), request(), Blobs::new(layout)), guest)
+    }
+
+    #[tokio::test]
+    async fn what_the_guest_says_is_heard_in_order_and_what_it_is_told_arrives() {
+        let (mut link, socket) = link(None);
+        let playing = tokio::spawn(guest(
+            socket,
+            async |run, frames, _| {
+                let told = read_frame(run, frames).await.unwrap();
+                assert_eq!(told.kind, Kind::Stdin);
+                send(run, &Frame::bytes(Kind::Stdout, &told.payload)).await.unwrap();
+                send(run, &Frame::bytes(Kind::Stderr, b"err")).await.unwrap();
+                send(run, &Frame::json(Kind::Exit, &7).unwrap()).await.unwrap();
+                assert!(read_frame(run, frames).await.is_none());
+            },
+            false,
+        ));
+        link.input.send(Frame::bytes(Kind::Stdin, b"hello")).await.unwrap();
+        assert!(matches!(link.heard.recv().await, Some(Heard::Stdout(bytes)) if bytes == b"hello"));
+        assert!(matches!(link.heard.recv().await, Some(Heard::Stderr(bytes)) if bytes == b"err"));
+        assert!(matches!(link.heard.recv().await, Some(Heard::Exit(7))));
+        drop(link);
+        playing.abort();
+    }
+
+    #[tokio::test]
+    async fn a_blob_larger_than_any_window_reaches_the_guest() {
+        let root = tempfile::tempdir().unwrap();
+        let content: Vec<u8> = (0u32..3_000_000).map(|n| (n % 251) as u8).collect();
+        let digest = Digest::sha256(&content);
+        std::fs::create_dir_all(root.path().join("blobs/sha256")).unwrap();
+        std::fs::write(root.path().join("blobs/sha256").join(digest.hex()), &content).unwrap();
+        let (mut link, socket) = link(Some(root.path().into()));
+        let playing = tokio::spawn(guest(
+            socket,
+            async move |run, _, blob| {
+                let mut blob = blob.unwrap();
+                let open = Open::Blob(BlobRequest { digest: digest.to_string() });
+                send(&mut blob, &Frame::json(Kind::Open, &open).unwrap()).await.unwrap();
+                let mut frames = FrameReader::default();
+                let reply = read_frame(&mut blob, &mut frames).await.unwrap();
+                assert!(matches!(reply.parse().unwrap(), BlobReply::Size(3_000_000)));
+                let mut got = Vec::new();
+                loop {
+                    let frame = read_frame(&mut blob, &mut frames).await.unwrap();
+                    if frame.payload.is_empty() {
+                        break;
+                    }
+                    got.extend(frame.payload);
+                }
+                assert_eq!(Digest::sha256(&got), digest);
+                send(run, &Frame::json(Kind::Exit, &0).unwrap()).await.unwrap();
+                std::future::pending::<()>().await;
+            },
+            true,
+        ));
+        assert!(matches!(link.heard.recv().await, Some(Heard::Exit(0))));
+        playing.abort();
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_goes_without_an_end_is_lost() {
+        let (mut link, socket) = link(None);
+        let playing = tokio::spawn(guest(socket, async |_, _, _| {}, false));
+        assert!(matches!(link.heard.recv().await, Some(Heard::Lost(_))));
+        playing.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_only_the_host_sends_ends_the_run() {
+        let (mut link, socket) = link(None);
+        let playing = tokio::spawn(guest(
+            socket,
+            async |run, _, _| {
+                send(run, &Frame::bytes(Kind::Stdin, b"no")).await.unwrap();
+                std::future::pending::<()>().await;
+            },
+            false,
+        ));
+        assert!(matches!(link.heard.recv().await, Some(Heard::Lost(reason)) if reason.contains("Stdin")));
+        playing.abort();
+    }
+}

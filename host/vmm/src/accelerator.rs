@@ -15,8 +15,10 @@ use crate::lasting;
 use crate::process::{Machine, MachineError, Qemu};
 use crate::spec::{Accelerator, Firmware, Kind, LinuxBoot, MachineSpec, Vendor};
 
-/// A kernel that runs at all says something within this time, also on a busy host.
-const FIRST_WORD: Duration = Duration::from_secs(8);
+/// A kernel that runs at all names itself within this time, also on a busy host.
+const FIRST_WORD: Duration = Duration::from_secs(10);
+/// The first line of the kernel proper. What comes before it is real mode and decompression.
+const NAME: &[u8] = b"Linux version ";
 /// A kernel that runs comes to the end of its start within this time.
 const WHOLE_START: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
@@ -130,17 +132,17 @@ fn boot_once(qemu: &Qemu, kernel: &Path) -> Result<(bool, String), MachineError>
         .unwrap_or_else(|| Err(io::Error::other("starting the trial machine panicked").into()))?;
     let began = Instant::now();
     loop {
-        let spoke = console.as_file().metadata()?.len() > 0;
+        let spoke = fs::read(console.path())?.windows(NAME.len()).any(|window| window == NAME);
         if machine.try_wait()?.is_some() {
             let reason =
-                if spoke { "KVM boots a guest kernel" } else { "under KVM the guest ended without a word" };
+                if spoke { "KVM boots a guest kernel" } else { "under KVM the guest ended before it named itself" };
             return Ok((spoke, reason.into()));
         }
         if !spoke && began.elapsed() > FIRST_WORD {
             return Ok((
                 false,
                 format!(
-                    "under KVM a guest kernel hangs before its first word (waited {} s)",
+                    "under KVM a guest kernel hangs before it names itself (waited {} s)",
                     FIRST_WORD.as_secs()
                 ),
             ));

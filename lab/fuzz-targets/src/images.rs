@@ -64,7 +64,11 @@ pub fn oci_document(data: &[u8]) {
 pub fn oci_reference(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(reference) = Reference::parse(text) {
-        assert_eq!(Reference::parse(&reference.to_string()).unwrap(), reference);
+        // The full form of a name at the bound may be over it.
+        match Reference::parse(&reference.to_string()) {
+            Ok(again) => assert_eq!(again, reference),
+            Err(_) => assert!(text.len() > 200),
+        }
     }
 }
 

@@ -46,11 +46,11 @@ pub fn kbs_attest(data: &[u8]) {
     }
 }
 
-/// The broker takes a cookie: only the one it made is good.
+/// The broker takes a cookie: only one that it made is good.
 pub fn kbs_cookie(data: &[u8]) {
     let Ok(cookie) = std::str::from_utf8(data) else { return };
-    if CHALLENGER.accept(cookie, &attest_seeds().remove(0), NOW).is_ok() {
-        assert_eq!(cookie, ISSUED.cookie);
+    if let Ok(submission) = CHALLENGER.accept(cookie, &attest_seeds().remove(0), NOW) {
+        assert_eq!(submission.id(), ISSUED.attempt);
     }
 }
 
@@ -102,10 +102,10 @@ pub fn jws_verify(data: &[u8]) {
 /// The broker takes an attestation token.
 pub fn token(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(key) = Compact::parse(text).and_then(|compact| compact.insecure_header_key()) {
-        if let Ok(ear) = Ear::verify(text, &[key], NOW) {
-            let _ = (ear.tee_pubkey(), ear.attempt(), ear.tee_claims(Tee::Tpm));
-        }
+    if let Ok(key) = Compact::parse(text).and_then(|compact| compact.insecure_header_key())
+        && let Ok(ear) = Ear::verify(text, &[key], NOW)
+    {
+        let _ = (ear.tee_pubkey(), ear.attempt(), ear.tee_claims(Tee::Tpm));
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! The numbers are fixed, so a failure names the target and the input and happens again.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

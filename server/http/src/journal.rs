@@ -16,19 +16,21 @@ const BATCH: usize = 128;
 
 type Order = (JournalEntry, oneshot::Sender<bool>);
 
-/// The way to the pen.
-#[derive(Clone)]
-pub(crate) struct Journal(mpsc::Sender<Order>);
+/// The way to the pen. When it is dropped, what waits is written and the thread has ended.
+pub(crate) struct Journal {
+    orders: Option<mpsc::Sender<Order>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
 
 /// It was not written down; nothing may be released.
 #[derive(Debug)]
 pub(crate) struct NotWritten;
 
 impl Journal {
-    /// Starts the thread; it ends when the last way to it is dropped.
+    /// Starts the thread.
     pub(crate) fn start(store: Arc<Store>) -> std::io::Result<Self> {
         let (sender, mut orders) = mpsc::channel::<Order>(WAITING);
-        thread::Builder::new().name("journal".into()).spawn(move || {
+        let thread = thread::Builder::new().name("journal".into()).spawn(move || {
             while let Some(first) = orders.blocking_recv() {
                 let (mut entries, mut callers) = (vec![first.0], vec![first.1]);
                 while entries.len() < BATCH {
@@ -46,16 +48,27 @@ impl Journal {
                 }
             }
         })?;
-        Ok(Self(sender))
+        Ok(Self { orders: Some(sender), thread: Some(thread) })
     }
 
     /// Writes an entry down. Durable when this returns `Ok`.
     pub(crate) async fn write(&self, entry: JournalEntry) -> Result<(), NotWritten> {
         let (caller, answer) = oneshot::channel();
-        self.0.send((entry, caller)).await.map_err(|_| NotWritten)?;
+        let orders = self.orders.as_ref().ok_or(NotWritten)?;
+        orders.send((entry, caller)).await.map_err(|_| NotWritten)?;
         match answer.await {
             Ok(true) => Ok(()),
             _ => Err(NotWritten),
+        }
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        if let Some(thread) = self.thread.take() {
+            // A journal that panicked has told its callers so by hanging up.
+            let _ = thread.join();
         }
     }
 }

@@ -75,11 +75,9 @@ pub(crate) fn seconds(at: jiff::Timestamp) -> String {
 
 fn bounded(verdict: &Verdict) -> Value {
     let mut value = serde_json::to_value(verdict).unwrap_or_default();
-    let long = |value: &Value| serde_json::to_vec(value).map_or(true, |text| text.len() > MAX_VERDICT);
-    if long(&value) {
-        if let Some(object) = value.as_object_mut() {
-            object.insert("claims".into(), Value::Object(serde_json::Map::new()));
-        }
+    let too_long = serde_json::to_vec(&value).map_or(true, |text| text.len() > MAX_VERDICT);
+    if let Some(object) = value.as_object_mut().filter(|_| too_long) {
+        object.insert("claims".into(), Value::Object(serde_json::Map::new()));
     }
     value
 }

@@ -10,7 +10,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use coffer_core_protocol::error::Code;
-use http_body_util::LengthLimitError;
+use http_body_util::BodyExt;
 
 use crate::broker::Broker;
 use crate::reply::Refused;
@@ -18,6 +18,8 @@ use crate::{admin, kbs};
 
 /// No call takes longer, from its head to the end of its body and work.
 const CALL_TIME: Duration = Duration::from_secs(30);
+/// How much of a body that is too long is read and thrown away.
+const OVERRUN: usize = 8 << 20;
 
 /// What handlers give.
 pub(crate) type Answer = Result<Response, Refused>;
@@ -47,19 +49,26 @@ async fn bounded(request: Request, next: Next) -> Response {
 
 /// Reads a body of bounded length.
 pub(crate) async fn body(request: Request, limit: usize) -> Result<Bytes, Refused> {
-    let too_large =
-        || Refused::new(Code::TooLarge, format!("The request's body is longer than {limit} bytes."));
-    let announced =
-        request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: usize| length > limit) {
-        return Err(too_large());
-    }
-    axum::body::to_bytes(request.into_body(), limit).await.map_err(|error| {
-        match std::error::Error::source(&error).is_some_and(|source| source.is::<LengthLimitError>()) {
-            true => too_large(),
-            false => Refused::new(Code::Malformed, "The request's body could not be read to its end."),
+    let mut body = request.into_body();
+    let mut read = Vec::new();
+    let mut length = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let cut = |_| Refused::new(Code::Malformed, "The request's body could not be read to its end.");
+        let Ok(data) = frame.map_err(cut)?.into_data() else { continue };
+        length = length.saturating_add(data.len());
+        match length {
+            _ if length <= limit => read.extend_from_slice(&data),
+            // Read on for a while without keeping it: a client that is still sending would not see the answer.
+            _ if length <= limit.saturating_add(OVERRUN) => read = Vec::new(),
+            _ => break,
         }
-    })
+    }
+    match length <= limit {
+        true => Ok(read.into()),
+        false => {
+            Err(Refused::new(Code::TooLarge, format!("The request's body is longer than {limit} bytes.")))
+        }
+    }
 }
 
 /// The bearer token, if there is one.

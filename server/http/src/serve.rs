@@ -190,7 +190,8 @@ impl Drop for UrlFile {
 /// the first wait. Call it inside a runtime.
 pub fn shutdown_signal() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
+    let signals =
+        signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
     async move {
         let Ok((mut term, mut int)) = signals else {
             tracing::error!("signals cannot be waited for; the broker ends only when it is killed");

@@ -17,6 +17,7 @@ enum Command {
     Remove = 4,
     Suspend = 6,
     LoadTable = 9,
+    TableStatus = 12,
 }
 
 impl Command {
@@ -25,6 +26,9 @@ impl Command {
         read_and_write | ((table::HEADER as libc::c_ulong) << 16) | kind | self as libc::c_ulong
     }
 }
+
+/// Bytes kept for a target's status, which is short.
+const STATUS_ROOM: usize = 4096;
 
 /// The open control device.
 pub(crate) struct Control(File);
@@ -70,6 +74,13 @@ impl Control {
     pub(crate) fn remove(&self, name: &str) -> Result<(), DmError> {
         let mut request = table::encode(name, 0, None, 0)?;
         self.send(Command::Remove, "removing", name, &mut request)
+    }
+
+    /// The status text of a mapping's one target.
+    pub(crate) fn status(&self, name: &str) -> Result<String, DmError> {
+        let mut request = table::encode(name, 0, None, STATUS_ROOM)?;
+        self.send(Command::TableStatus, "asking the status of", name, &mut request)?;
+        Ok(table::status_of(&request))
     }
 
     fn send(

@@ -15,12 +15,14 @@ mod crypt;
 mod error;
 mod key;
 mod loopdev;
+mod status;
 mod table;
 mod verity;
 
 pub use crypt::{CryptTable, map_crypt};
 pub use error::DmError;
 pub use loopdev::{Loop, LoopOptions, attach_loop};
+pub use status::verity_is_corrupt;
 pub use verity::{VerityTable, map_verity};
 
 use std::path::PathBuf;

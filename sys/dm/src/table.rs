@@ -75,6 +75,15 @@ pub(crate) fn version_of(reply: &[u8]) -> (u32, u32, u32) {
     (word(reply, 0), word(reply, 4), word(reply, 8))
 }
 
+/// Reads the text of the first target from a reply to a status request: it follows `struct dm_target_spec` at the
+/// place that the header names, and ends with NUL.
+pub(crate) fn status_of(reply: &[u8]) -> String {
+    let start = usize::try_from(word(reply, 16)).unwrap_or(usize::MAX).saturating_add(TARGET);
+    let text = reply.get(start..).unwrap_or_default();
+    let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text).into_owned()
+}
+
 /// Reads the device number, as major and minor, from a reply.
 pub(crate) fn device_of(reply: &[u8]) -> (u32, u32) {
     // The kernel writes `huge_encode_dev`, which is the layout of `dev_t` in user space.
@@ -123,6 +132,14 @@ mod tests {
             assert!(matches!(encode(name, 0, None, 0), Err(DmError::Invalid { .. })), "{name:?}");
         }
         assert!(encode(&"x".repeat(127), 0, None, 0).is_ok());
+    }
+
+    #[test]
+    fn status_is_the_text_after_the_target_where_the_header_says() {
+        let mut reply = encode("image", 0, None, 256).expect("encoded");
+        reply[HEADER + TARGET..HEADER + TARGET + 2].copy_from_slice(b"C\0");
+        assert_eq!(status_of(&reply), "C");
+        assert_eq!(status_of(&reply[..HEADER]), "");
     }
 
     #[test]

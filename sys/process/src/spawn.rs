@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn guarded_child_dies_with_the_thread_that_spawned_it() {
         let (mut reader, writer) = io::pipe().expect("pipe");
-        let child = std::thread::spawn(move || {
+        let mut child = std::thread::spawn(move || {
             let mut command = Command::new("/bin/sleep");
             command.arg("600").stdout(writer);
             spawn_guarded(&mut command).expect("spawned")
@@ -162,6 +162,7 @@ mod tests {
         .join()
         .expect("thread");
         assert_eq!(wait_without_reaping(child.id()).expect("end"), crate::End::Killed(libc::SIGKILL));
+        child.wait().expect("reaped");
         let mut rest = Vec::new();
         reader.read_to_end(&mut rest).expect("end of file: nobody holds the pipe");
     }

@@ -66,6 +66,7 @@ pub(crate) fn cause_text(output: Output, cause: &Cause) -> String {
 pub(crate) fn verdict_of(context: &Context, attempt: &str) -> Result<String> {
     let admin = context.home.broker_access(&context.broker)?.admin()?;
     let attempt = block_on(async { Ok(admin.attempt(attempt).await?) })?;
-    let verdict: Verdict = serde_json::from_value(attempt.verdict).context("the broker's verdict is not understood")?;
+    let verdict: Verdict =
+        serde_json::from_value(attempt.verdict).context("the broker's verdict is not understood")?;
     Ok(context.output.verdict(&verdict))
 }

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use coffer_host_sandbox::GuestFiles;
-use coffer_host_vmm::Accelerator;
 use coffer_host_vmm::accelerator::{self, Trial};
+use coffer_host_vmm::doctor;
+use coffer_host_vmm::{Accelerator, Qemu};
 use coffer_tools_guest_image::{BuildSpec, GUEST_MODULES, Kernel, Manifest};
 
 use crate::Context;
@@ -18,8 +19,6 @@ const INITRAMFS: &str = "initramfs.cpio.zst";
 const FIRMWARE: &str = "OVMF_CODE.fd";
 const VARIABLES: &str = "OVMF_VARS.fd";
 const MANIFEST: &str = "guest.json";
-/// Where Debian's and Ubuntu's package `ovmf` puts the 4 MiB builds.
-const OVMF: &str = "/usr/share/OVMF";
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
@@ -49,7 +48,8 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         }
         Command::Show => {
             let guest = Guest::built(&context.home)?;
-            let manifest = fs::read(guest.folder.join(MANIFEST)).context("the guest's manifest cannot be read")?;
+            let manifest =
+                fs::read(guest.folder.join(MANIFEST)).context("the guest's manifest cannot be read")?;
             let manifest: Manifest = serde_json::from_slice(&manifest).context("the guest's manifest")?;
             context.output.show(&manifest, |manifest| text(manifest))
         }
@@ -73,18 +73,27 @@ impl Guest {
 
     /// Its files.
     pub(crate) fn files(&self) -> GuestFiles {
-        let file = |name: &str| self.folder.join(name);
-        GuestFiles {
-            firmware: file(FIRMWARE),
-            variables: file(VARIABLES),
-            kernel: file(KERNEL),
-            initrd: file(INITRAMFS),
-        }
+        files_in(&self.folder)
     }
 
     /// What runs its instructions on this machine.
     pub(crate) fn accelerator(&self, home: &Home) -> Accelerator {
-        accelerator::detect(&Trial { kernel: self.folder.join(KERNEL), cache_dir: home.cache() }).accelerator
+        let trial = Trial { kernel: self.folder.join(KERNEL), cache_dir: home.cache() };
+        accelerator::detect(&Qemu::default(), Some(&trial)).accelerator
+    }
+}
+
+/// The files of the guest in this home, whether they are there or not.
+pub(crate) fn files(home: &Home) -> GuestFiles {
+    files_in(&home.guest())
+}
+
+fn files_in(folder: &Path) -> GuestFiles {
+    GuestFiles {
+        firmware: folder.join(FIRMWARE),
+        variables: folder.join(VARIABLES),
+        kernel: folder.join(KERNEL),
+        initrd: folder.join(INITRAMFS),
     }
 }
 
@@ -107,11 +116,15 @@ fn build(
         }
     };
     bar.set_message("initial ramdisk");
-    let built = coffer_tools_guest_image::build(&BuildSpec { agent, kernel: &kernel, modules: GUEST_MODULES })?;
+    let built =
+        coffer_tools_guest_image::build(&BuildSpec { agent, kernel: &kernel, modules: GUEST_MODULES })?;
     let firmware = firmware.unwrap_or_else(|| {
-        ["OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"].map(|name| Path::new(OVMF).join(name)).to_vec()
+        let (code, variables) = doctor::FIRMWARE;
+        vec![code.into(), variables.into()]
     });
-    let [code, variables] = firmware.as_slice() else { bail!("--firmware wants two files, code and variables") };
+    let [code, variables] = firmware.as_slice() else {
+        bail!("--firmware wants two files, code and variables")
+    };
     bar.finish_and_clear();
 
     // Complete beside its place, then moved there: a killed build leaves the old guest whole.
@@ -127,14 +140,17 @@ fn build(
     fs::write(fresh.join(INITRAMFS), &built.initramfs)?;
     fs::write(fresh.join(MANIFEST), serde_json::to_vec_pretty(&built.manifest)?)?;
     let _ = fs::remove_dir_all(&folder);
-    fs::rename(&fresh, &folder).with_context(|| format!("the guest cannot be moved to {}", folder.display()))?;
+    fs::rename(&fresh, &folder)
+        .with_context(|| format!("the guest cannot be moved to {}", folder.display()))?;
     Ok(built.manifest)
 }
 
 fn text(manifest: &Manifest) -> String {
     let parts = [&manifest.kernel, &manifest.agent, &manifest.initramfs].into_iter().chain(&manifest.modules);
     let rows: Vec<_> = parts
-        .map(|part| vec![part.name.clone(), format!("{:.1} KiB", part.size as f64 / 1024.0), part.digest.to_string()])
+        .map(|part| {
+            vec![part.name.clone(), format!("{:.1} KiB", part.size as f64 / 1024.0), part.digest.to_string()]
+        })
         .collect();
     format!("guest with Linux {}\n{}", manifest.kernel_version, table(&["PART", "SIZE", "DIGEST"], &rows))
 }

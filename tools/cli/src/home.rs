@@ -66,7 +66,8 @@ impl Home {
         }
         let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
         let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
-        let data = data.or_else(home).ok_or_else(|| anyhow!("HOME is not set; set COFFER_HOME to a folder"))?;
+        let data =
+            data.or_else(home).ok_or_else(|| anyhow!("HOME is not set; set COFFER_HOME to a folder"))?;
         Ok(Self(data.join("coffer")))
     }
 
@@ -90,15 +91,12 @@ impl Home {
         self.0.join("cache")
     }
 
-    /// Consoles of guests that failed.
-    pub(crate) fn logs(&self) -> PathBuf {
-        self.0.join("logs")
-    }
-
     fn client(&self) -> Result<Client> {
         let path = self.0.join("client.toml");
         match std::fs::read_to_string(&path) {
-            Ok(text) => toml::from_str(&text).with_context(|| format!("{} is not as expected", path.display())),
+            Ok(text) => {
+                toml::from_str(&text).with_context(|| format!("{} is not as expected", path.display()))
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Client::default()),
             Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
         }
@@ -116,7 +114,8 @@ impl Home {
             );
         };
         let ca = args.broker_ca.clone().or(client.ca).unwrap_or_else(|| local.join("tls/ca.pem"));
-        let admin_key = args.admin_key.clone().or(client.admin_key).unwrap_or_else(|| local.join("admin.key"));
+        let admin_key =
+            args.admin_key.clone().or(client.admin_key).unwrap_or_else(|| local.join("admin.key"));
         let ca_pem = std::fs::read_to_string(&ca)
             .with_context(|| format!("the broker's certificate authority {} cannot be read", ca.display()))?;
         Ok(BrokerAccess { url: url.trim_end_matches('/').to_string(), ca_pem, admin_key })

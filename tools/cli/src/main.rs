@@ -36,7 +36,7 @@ or the broker refused, and with 125 when the sandbox failed.";
 
 /// Run container images in attested sandboxes that get their keys only after proving what they are.
 #[derive(Parser)]
-#[command(name = "coffer", version, about, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(name = "coffer", version, after_help = AFTER_HELP, max_term_width = 100)]
 struct Cli {
     /// How results are written.
     #[arg(long, global = true, value_enum, default_value_t, env = "COFFER_OUTPUT")]
@@ -110,8 +110,11 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<ExitCode> {
-    let context =
-        Context { home: Home::find(cli.home.as_deref())?, broker: cli.broker, output: Output::new(cli.output) };
+    let context = Context {
+        home: Home::find(cli.home.as_deref())?,
+        broker: cli.broker,
+        output: Output::new(cli.output),
+    };
     match cli.command {
         Command::Image(command) => image::run(&context, command)?,
         Command::Secret(command) => secret::run(&context, command)?,

@@ -82,13 +82,20 @@ pub(crate) fn run(context: &Context, options: &Options) -> Result<()> {
     if let Some(words) = &options.append {
         command_line = format!("{command_line} {words}");
     }
-    let expected =
-        predicted(&guest, &options.machine, init_data.as_ref(), "coffer measure", &command_line, options.valid)?;
+    let expected = predicted(
+        &guest,
+        &options.machine,
+        init_data.as_ref(),
+        "coffer measure",
+        &command_line,
+        options.valid,
+    )?;
     let Some(out) = &options.out else {
         println!("{}", expected.to_json());
         return Ok(());
     };
-    std::fs::write(out, expected.to_json()).with_context(|| format!("{} cannot be written", out.display()))?;
+    std::fs::write(out, expected.to_json())
+        .with_context(|| format!("{} cannot be written", out.display()))?;
     context.output.show(&expected, |expected| {
         let rows: Vec<_> = expected
             .registers()
@@ -133,7 +140,8 @@ fn predicted(
     valid_days: u32,
 ) -> Result<ReferenceValues> {
     let files = guest.files();
-    let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
+    let read =
+        |path: &PathBuf| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
     let (firmware, kernel, initrd) = (read(&files.firmware)?, read(&files.kernel)?, read(&files.initrd)?);
     let now = Timestamp::from_second(Timestamp::now().as_second())?;
     let expires = now.checked_add((i64::from(valid_days) * 24).hours())?;

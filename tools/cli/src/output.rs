@@ -32,11 +32,6 @@ impl Output {
         Self { format, colour }
     }
 
-    /// Whether a program reads.
-    pub(crate) fn is_json(self) -> bool {
-        self.format == Format::Json
-    }
-
     /// Writes `value` as JSON, or what `text` makes of it.
     pub(crate) fn show<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> Result<()> {
         let mut out = std::io::stdout().lock();
@@ -79,7 +74,8 @@ impl Output {
             text.push('\n');
             let deeper = format!("{indent}{below}");
             if check.outcome != Outcome::Passed {
-                let lines = [("expected", &check.expected), ("found", &check.found), ("remedy", &check.remedy)];
+                let lines =
+                    [("expected", &check.expected), ("found", &check.found), ("remedy", &check.remedy)];
                 for (name, value) in lines {
                     if let Some(value) = value {
                         text.push_str(&format!("{deeper}    {name:<9}{value}\n"));
@@ -148,7 +144,12 @@ mod tests {
             .remedy("Measure again.");
         let mut text = String::new();
         Output { format: Format::Text, colour: false }.checks(&mut text, &[check], "");
-        for part in ["✗ The command line differs  [measurement.command-line]", "expected quiet", "found    quiet debug", "remedy   Measure again."] {
+        for part in [
+            "✗ The command line differs  [measurement.command-line]",
+            "expected quiet",
+            "found    quiet debug",
+            "remedy   Measure again.",
+        ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
     }

@@ -39,7 +39,9 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
             let list = block_on(async { Ok(admin.list_references().await?) })?;
             context.output.show(&list, |list| {
                 let row = |value: &Value| {
-                    ["id", "platform", "origin", "made_at", "expires"].map(|name| member(value, name)).to_vec()
+                    ["id", "platform", "origin", "made_at", "expires"]
+                        .map(|name| member(value, name))
+                        .to_vec()
                 };
                 let rows: Vec<_> = list.iter().map(row).collect();
                 table(&["ID", "PLATFORM", "ORIGIN", "MADE", "EXPIRES"], &rows)

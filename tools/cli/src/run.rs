@@ -177,7 +177,9 @@ async fn drive(config: SandboxConfig, input: bool, lends_terminal: bool, timelin
     let speaker = sandbox.input();
     let mut last_step = 0;
     let end = loop {
-        let [(_, term), (_, int), (_, hup)] = stops.as_mut_slice() else { bail!("three signals were asked for") };
+        let [(_, term), (_, int), (_, hup)] = stops.as_mut_slice() else {
+            bail!("three signals were asked for")
+        };
         tokio::select! {
             event = sandbox.next() => match event {
                 None => bail!("the sandbox ended without a result"),
@@ -256,7 +258,8 @@ fn explained(error: SandboxError) -> anyhow::Error {
 
 /// `[ADDRESS:]HOST:GUEST`; the address is 127.0.0.1 unless named.
 fn forward(text: &str) -> Result<Forward, String> {
-    let form = || format!("{text:?} is no port forward; expected HOST:GUEST or ADDRESS:HOST:GUEST, as in 8080:80");
+    let form =
+        || format!("{text:?} is no port forward; expected HOST:GUEST or ADDRESS:HOST:GUEST, as in 8080:80");
     let (host, guest) = text.rsplit_once(':').ok_or_else(form)?;
     let host = if host.contains(':') { host.to_string() } else { format!("127.0.0.1:{host}") };
     let host: SocketAddr = host.parse().map_err(|_| form())?;
@@ -270,7 +273,10 @@ mod tests {
 
     #[test]
     fn forwards_are_to_loopback_unless_an_address_is_named() {
-        assert_eq!(forward("8080:80").map(|f| (f.host.to_string(), f.guest_port)), Ok(("127.0.0.1:8080".into(), 80)));
+        assert_eq!(
+            forward("8080:80").map(|f| (f.host.to_string(), f.guest_port)),
+            Ok(("127.0.0.1:8080".into(), 80))
+        );
         assert_eq!(forward("0.0.0.0:8080:80").map(|f| f.host.to_string()), Ok("0.0.0.0:8080".into()));
         assert_eq!(forward("[::1]:8080:80").map(|f| f.host.to_string()), Ok("[::1]:8080".into()));
         for wrong in ["80", "a:80", "8080:99999", "", ":"] {

@@ -11,6 +11,8 @@ use crate::error::{ClientError, Refusal};
 
 const CONNECT: Duration = Duration::from_secs(10);
 const WHOLE: Duration = Duration::from_secs(60);
+/// Less than the broker keeps an idle connection, so that no call goes into one that is being closed.
+const IDLE: Duration = Duration::from_secs(10);
 /// No answer of a broker is longer: a verdict tree with its claims is under a megabyte.
 const ANSWER_LIMIT: usize = 16 << 20;
 
@@ -68,6 +70,7 @@ impl Server {
             .no_proxy()
             .connect_timeout(CONNECT)
             .timeout(WHOLE)
+            .pool_idle_timeout(IDLE)
             .user_agent(concat!("coffer/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| ClientError::Unreachable { url: url.to_string(), why: chain(&error) })?;

@@ -44,7 +44,7 @@ pub(crate) fn download(record: &Record, directory: &Path) -> Result<PathBuf, Gue
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             name.starts_with(&start) && name.ends_with(".deb")
         })
-        .ok_or_else(|| GuestImageError::PackageField { package: wanted, field: "downloaded file" })?;
+        .ok_or(GuestImageError::PackageField { package: wanted, field: "downloaded file" })?;
     let content = std::fs::read(&file).map_err(GuestImageError::file("read", &file))?;
     let found = Digest::sha256(&content).hex();
     if found != record.sha256 {

@@ -34,7 +34,12 @@ pub(crate) fn import(file: &Path) -> Result<(Layout, TempDir), ImageError> {
         return Err(ImageError::NotFound {
             name: "(one image expected)".into(),
             place: format!("docker-archive:{}", file.display()),
-            found: saved.iter().flat_map(|image| image.repo_tags.iter().flatten()).take(16).cloned().collect(),
+            found: saved
+                .iter()
+                .flat_map(|image| image.repo_tags.iter().flatten())
+                .take(16)
+                .cloned()
+                .collect(),
         });
     };
     let follow = |name: &str| links.get(name).cloned().unwrap_or_else(|| name.to_owned());
@@ -107,7 +112,8 @@ fn clean(path: &[u8]) -> String {
 
 /// The name that a relative link stands for, within the archive.
 fn resolve(base: &Path, target: &str) -> String {
-    let mut parts: Vec<&str> = base.to_str().unwrap_or_default().split('/').filter(|part| !part.is_empty()).collect();
+    let mut parts: Vec<&str> =
+        base.to_str().unwrap_or_default().split('/').filter(|part| !part.is_empty()).collect();
     for part in target.split('/') {
         match part {
             "" | "." => {}

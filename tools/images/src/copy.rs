@@ -8,7 +8,7 @@ use coffer_core_oci::{Descriptor, Manifest};
 
 use crate::error::ImageError;
 use crate::layout::Layout;
-use crate::open::{Store, blocking, is_sha256};
+use crate::open::{Store, blocking};
 use crate::place::{Destination, Source};
 use crate::progress::Progress;
 use crate::registry::{Registry, short};
@@ -77,10 +77,8 @@ pub async fn copy(
 
 pub(crate) fn temporary_layout() -> Result<(Layout, tempfile::TempDir), ImageError> {
     let directory = std::env::temp_dir();
-    let temporary = tempfile::Builder::new()
-        .prefix("coffer-image-")
-        .tempdir()
-        .map_err(crate::error::at(&directory))?;
+    let temporary =
+        tempfile::Builder::new().prefix("coffer-image-").tempdir().map_err(crate::error::at(&directory))?;
     Ok((Layout::create(temporary.path())?, temporary))
 }
 
@@ -98,8 +96,7 @@ async fn fetch(
     let (layout, image, tag) = (layout.clone(), image.clone(), tag.to_owned());
     blocking(move || {
         let written = layout.put(image.manifest.stored_as(), &image.bytes)?;
-        let descriptor = if is_sha256(&image.digest) { image.descriptor() } else { written };
-        layout.tag(&descriptor, &tag)
+        layout.tag(&written, &tag)
     })
     .await
 }
@@ -119,12 +116,12 @@ pub(crate) async fn fetch_blob(
     let (layout, digest) = (layout.clone(), blob.digest);
     let (progress, size) = (progress.clone(), blob.size);
     blocking(move || {
-        let mut writer = layout.writer()?;
+        let mut writer = layout.writer_with(digest.algorithm())?;
         content.checked(|content| {
             io::copy(content, &mut writer).map_err(crate::error::at(layout.directory()))?;
             Ok(())
         })?;
-        writer.commit(is_sha256(&digest).then_some(&digest))?;
+        writer.commit(Some(&digest))?;
         progress.step("fetch", &short(&digest), size, Some(size));
         Ok(())
     })

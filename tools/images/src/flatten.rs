@@ -31,6 +31,9 @@ impl Default for Limits {
     }
 }
 
+/// Names and extended attributes of all layers together, which are held in memory.
+const MAX_NAMES: u64 = 512 << 20;
+
 /// A flattened image: its tree and where the contents are.
 pub struct Flat {
     /// The tree.
@@ -46,6 +49,7 @@ pub(crate) struct Flattener {
     position: u64,
     limits: Limits,
     left: Limits,
+    names: u64,
 }
 
 impl Flattener {
@@ -54,7 +58,7 @@ impl Flattener {
         let spool = tempfile::tempfile_in(directory).map_err(at(directory))?;
         let root = Meta { mode: 0o755, ..Meta::default() };
         let spool = BufWriter::with_capacity(256 << 10, spool);
-        Ok(Self { tree: Tree::new(root), spool, position: 0, limits, left: limits })
+        Ok(Self { tree: Tree::new(root), spool, position: 0, limits, left: limits, names: MAX_NAMES })
     }
 
     /// Applies one layer: a tar, plain or compressed with gzip or zstd.
@@ -65,6 +69,10 @@ impl Flattener {
         let mut changes = Vec::new();
         while let Some(entry) = archive.next_entry().map_err(|error| self.refuse(error))? {
             self.left.entries = self.left.entries.checked_sub(1).ok_or(self.over_entries())?;
+            self.names = self
+                .names
+                .checked_sub(entry.memory())
+                .ok_or(ImageError::Limit { what: "bytes of names and attributes", limit: MAX_NAMES })?;
             let extent = match entry.size {
                 0 => Extent::default(),
                 size => {

@@ -42,12 +42,10 @@ pub fn keygen() -> Result<KeyPair, ImageError> {
 pub fn new_image_key(format: SealFormat) -> Result<SecretBytes, ImageError> {
     let refuse = |error: coffer_core_secret::NoRandomness| ImageError::PrivateKey(error.to_string());
     Ok(match format {
-        SealFormat::SealedBlock => SecretBytes::copy_of(
-            coffer_core_seal::sealed::BlockKey::random().map_err(refuse)?.expose(),
-        ),
-        SealFormat::Ocicrypt => {
-            SecretBytes::copy_of(Secret::<[u8; 32]>::random().map_err(refuse)?.expose())
+        SealFormat::SealedBlock => {
+            SecretBytes::copy_of(coffer_core_seal::sealed::BlockKey::random().map_err(refuse)?.expose())
         }
+        SealFormat::Ocicrypt => SecretBytes::copy_of(Secret::<[u8; 32]>::random().map_err(refuse)?.expose()),
     })
 }
 
@@ -63,7 +61,9 @@ impl Signer {
     pub(crate) fn from_pem(text: &str) -> Result<Self, ImageError> {
         let refuse = |why: &str| ImageError::PrivateKey(why.into());
         if text.contains("ENCRYPTED") {
-            return Err(refuse("it is encrypted; expected a PEM block PRIVATE KEY (PKCS #8) without a password"));
+            return Err(refuse(
+                "it is encrypted; expected a PEM block PRIVATE KEY (PKCS #8) without a password",
+            ));
         }
         let body = text
             .trim_ascii()

@@ -36,7 +36,8 @@ impl Layout {
             Ok(_) => return Err(refuse("its file oci-layout is not one".into())),
             Err(error) => return Err(refuse(format!("oci-layout: {error}"))),
         };
-        let marker: Value = serde_json::from_slice(&text).map_err(|error| refuse(format!("oci-layout: {error}")))?;
+        let marker: Value =
+            serde_json::from_slice(&text).map_err(|error| refuse(format!("oci-layout: {error}")))?;
         match marker.get("imageLayoutVersion").and_then(Value::as_str) {
             Some("1.0.0") => Ok(Self { directory: directory.into() }),
             other => Err(refuse(format!("layout version {other:?}; expected 1.0.0"))),
@@ -47,8 +48,9 @@ impl Layout {
     pub fn create(directory: &Path) -> Result<Self, ImageError> {
         let marker = directory.join("oci-layout");
         if !marker.exists() {
-            let occupied = fs::read_dir(directory)
-                .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != WORK)));
+            let occupied = fs::read_dir(directory).is_ok_and(|mut entries| {
+                entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != WORK))
+            });
             if occupied && !directory.join("blobs").exists() {
                 let why = "the directory holds other files".into();
                 return Err(ImageError::Layout { directory: directory.into(), why });
@@ -152,11 +154,16 @@ impl Layout {
         Ok(hash(descriptor.digest.algorithm(), &mut file).map_err(at(&path))? == descriptor.digest)
     }
 
-    /// Begins a blob.
+    /// Begins a blob that will have a SHA-256 digest.
     pub fn writer(&self) -> Result<BlobWriter, ImageError> {
+        self.writer_with(Algorithm::Sha256)
+    }
+
+    /// Begins a blob.
+    pub(crate) fn writer_with(&self, algorithm: Algorithm) -> Result<BlobWriter, ImageError> {
         let _lock = self.lock()?;
         let file = self.temporary()?;
-        Ok(BlobWriter { layout: self.clone(), file, hasher: Hasher::new(Algorithm::Sha256), size: 0 })
+        Ok(BlobWriter { layout: self.clone(), file, hasher: Hasher::new(algorithm), size: 0 })
     }
 
     /// Writes a small blob.
@@ -304,10 +311,6 @@ impl BlobWriter {
         self.file.as_file().sync_all().map_err(at(&path))?;
         publish(self.file, &path)?;
         Ok((found, self.size))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.layout.directory
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use coffer_core_digest::{Algorithm, Digest, Hasher};
+use coffer_core_digest::{Digest, Hasher};
 use coffer_core_oci::simple_signing::signature_tag;
 use coffer_core_oci::{Descriptor, Document, Manifest, Platform, Reference};
 use tempfile::TempDir;
@@ -174,9 +174,4 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
 ) -> Result<T, ImageError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| ImageError::Interrupted(error.to_string()))?
-}
-
-/// SHA-256, in which everything that is written here is named.
-pub(crate) fn is_sha256(digest: &Digest) -> bool {
-    digest.algorithm() == Algorithm::Sha256
 }

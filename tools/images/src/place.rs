@@ -199,6 +199,9 @@ mod tests {
         assert!(matches!(Source::parse("oci:dir:"), Err(PlaceError::Tag(_))));
         assert!(matches!(Source::parse("docker://Bad/Name"), Err(PlaceError::Reference(_))));
         assert_eq!(Destination::parse("docker-archive:x"), Err(PlaceError::ReadOnly));
-        assert_eq!(Destination::parse("oci:dir").unwrap(), Destination::Layout("dir".into(), "latest".into()));
+        assert_eq!(
+            Destination::parse("oci:dir").unwrap(),
+            Destination::Layout("dir".into(), "latest".into())
+        );
     }
 }

@@ -237,12 +237,13 @@ pub fn open_sealed(
     image: &Resolved,
     key: &SecretBytes,
 ) -> Result<coffer_core_seal::sealed::Reader<File>, ImageError> {
-    let (layer, block) = coffer_core_oci::SealedBlock::from_manifest(&image.manifest)?
-        .ok_or_else(|| ImageError::NotFound {
+    let (layer, block) = coffer_core_oci::SealedBlock::from_manifest(&image.manifest)?.ok_or_else(|| {
+        ImageError::NotFound {
             name: "sealed-block layer".into(),
             place: image.digest.to_string(),
             found: image.manifest.layers.iter().map(|layer| layer.media_type.clone()).take(8).collect(),
-        })?;
+        }
+    })?;
     let path: PathBuf = layout.blob_path(&layer.digest);
     let blob = File::open(&path).map_err(at(&path))?;
     let key = BlockKey::from_bytes(key).map_err(SealError::Key)?;

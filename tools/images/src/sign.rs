@@ -101,10 +101,7 @@ fn rank(error: &SignatureError) -> u8 {
 }
 
 /// The signatures that are beside an image, with their payloads.
-pub(crate) async fn found(
-    store: &Store,
-    image: &Digest,
-) -> Result<Vec<(Descriptor, Vec<u8>)>, ImageError> {
+pub(crate) async fn found(store: &Store, image: &Digest) -> Result<Vec<(Descriptor, Vec<u8>)>, ImageError> {
     let mut out = Vec::new();
     let Some(artifact) = store.signatures(image).await? else { return Ok(out) };
     for layer in artifact.manifest.layers.into_iter().take(MAX_SIGNATURES) {

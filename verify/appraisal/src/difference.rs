@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 
 use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_evidence::eventlog::{
-    Event, EventType, INIT_DATA_TAG, LINUX_INITRD_TAG, LINUX_LOAD_OPTIONS_TAG,
+    Event, EventType, INIT_DATA_TAG, LINUX_INITRD_TAG, LINUX_LOAD_OPTIONS_TAG, replay, startup_locality,
 };
 use coffer_core_launch::{Component, PredictedEvent};
+
+use crate::command_line::own_text;
 
 /// The first difference in one component.
 #[derive(Clone, Copy, Debug)]
@@ -53,15 +55,15 @@ fn tagged(data: &[u8]) -> Component {
         Some(LINUX_LOAD_OPTIONS_TAG) => Component::CommandLine,
         Some(LINUX_INITRD_TAG) => Component::Initrd,
         Some(INIT_DATA_TAG) => Component::InitData,
+        // A loader that writes the text itself.
+        _ if own_text(data).is_some() => Component::CommandLine,
         _ => Component::BootSequence,
     }
 }
 
-/// Whether the events lead to `value` in `register`.
-pub(crate) fn leads_to(events: &[Event], bank: Algorithm, register: u32, value: &Digest) -> bool {
-    let locality = coffer_core_evidence::eventlog::startup_locality(events);
-    let replayed = coffer_core_evidence::eventlog::replay(events, bank, locality);
-    *replayed.get(&register).unwrap_or(&Digest::zero(bank)) == *value
+/// The registers that the events lead to.
+pub(crate) fn replayed(events: &[Event], bank: Algorithm) -> BTreeMap<u32, Digest> {
+    replay(events, bank, startup_locality(events))
 }
 
 /// The first difference of each component in one register. Empty where the events are the same but for their order.

@@ -7,7 +7,7 @@ use coffer_core_evidence::eventlog::Event;
 use coffer_core_launch::{Artifacts, Component, PredictedEvent, ReferenceValues};
 use coffer_verify_api::{Check, Claims};
 
-use crate::difference::{Difference, differences, leads_to};
+use crate::difference::{Difference, differences, replayed};
 use crate::{PREDICT_AGAIN, command_line};
 
 /// Where a reference value comes from.
@@ -21,7 +21,7 @@ pub(crate) fn source(reference: &ReferenceValues) -> String {
 /// The group `measurements`: one check for each component that the reference value covers. Init-data has a group
 /// of its own.
 pub(crate) fn measurements(claims: &Claims, reference: &ReferenceValues) -> Check {
-    let mut tale = Tale { claims, reference, checks: BTreeMap::new(), others: Vec::new() };
+    let mut tale = Tale { claims, reference, replayed: None, checks: BTreeMap::new(), others: Vec::new() };
     for (name, expected) in reference.registers() {
         let Some(register) = name.strip_prefix("pcr").and_then(|number| number.parse().ok()) else {
             continue;
@@ -60,6 +60,8 @@ pub(crate) fn is_init_data(reference: &ReferenceValues, register: u32) -> bool {
 struct Tale<'a> {
     claims: &'a Claims,
     reference: &'a ReferenceValues,
+    /// What the log leads to, computed when first asked for.
+    replayed: Option<BTreeMap<u32, Digest>>,
     checks: BTreeMap<Component, Check>,
     /// What cannot be laid to one component.
     others: Vec<Check>,
@@ -72,7 +74,8 @@ impl Tale<'_> {
         if claims.events.is_empty() {
             return self.unexplained(register, expected, found, "no event log was sent");
         }
-        if !leads_to(&claims.events, bank, register, found) {
+        let replayed = self.replayed.get_or_insert_with(|| replayed(&claims.events, bank));
+        if *replayed.get(&register).unwrap_or(&Digest::zero(bank)) != *found {
             return self.unexplained(register, expected, found, "the event log does not lead to its value");
         }
         let differences = differences(reference.events(), &claims.events, register);
@@ -217,16 +220,17 @@ fn command_line(
     events: &[Event],
     bank: Algorithm,
 ) -> Check {
-    let measured = found.digest(bank);
-    let text = measured.and_then(|measured| command_line::believed(events, bank, measured));
-    let (title, shown) = match text {
+    let (title, shown) = match command_line::believed(found, events, bank) {
         Some(text) => {
-            let word = command_line::first_difference(&expected.detail, text).unwrap_or_default();
-            (format!("The kernel's command line is not the expected one: {word}"), text.to_owned())
+            let word = command_line::first_difference(&expected.detail, &text).unwrap_or_default();
+            (format!("The kernel's command line is not the expected one: {word}"), text)
         }
         None => (
             "The kernel's command line is not the expected one; its text was not sent".to_owned(),
-            measured.map(|digest| format!("a command line with the hash {digest}")).unwrap_or_default(),
+            format!(
+                "a command line with the hash {}",
+                found.digest(bank).map(Digest::to_string).unwrap_or_default()
+            ),
         ),
     };
     Check::failed(code, title).expected(expected.detail.clone()).found(shown)

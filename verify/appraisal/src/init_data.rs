@@ -16,24 +16,20 @@ const CODE: &str = "measurement.init-data";
 /// The group `init-data`.
 pub(crate) fn check(claims: &Claims, reference: &ReferenceValues, sent: Option<&InitData>) -> Check {
     let name = format!("pcr{REGISTER}");
-    let quoted = claims.registers.get(&name).copied().unwrap_or(Digest::zero(reference.bank()));
     let expected = reference.registers().get(&name);
-    let mut children = Vec::new();
-    if let Some(sent) = sent
-        && register_for(&sent.digest(), reference) != quoted
-    {
-        children.push(
+    let check = match (claims.registers.get(&name), sent) {
+        (None, _) => Check::failed(CODE, format!("The evidence does not quote register {REGISTER}"))
+            .expected(expected.map(Digest::to_string).unwrap_or_default()),
+        (Some(quoted), Some(sent)) if register_for(&sent.digest(), reference) != *quoted => {
             Check::failed(CODE, "The init-data that was sent is not what the guest measured")
                 .expected(format!("register {REGISTER} as {}", register_for(&sent.digest(), reference)))
                 .found(quoted.to_string())
-                .remedy("The guest was given other init-data than it sends; look at what the host attached."),
-        );
-    } else if expected == Some(&quoted) {
-        children.push(as_expected(reference));
-    } else {
-        children.push(differs(reference, sent, &quoted));
-    }
-    Check::group("init-data", "Init-data", children)
+                .remedy("The guest was given other init-data than it sends; look at what the host attached.")
+        }
+        (Some(quoted), _) if expected == Some(quoted) => as_expected(reference),
+        (Some(quoted), _) => differs(reference, sent, quoted),
+    };
+    Check::group("init-data", "Init-data", vec![check])
 }
 
 /// The register after this digest alone was extended.

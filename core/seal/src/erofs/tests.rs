@@ -35,7 +35,8 @@ fn sample() -> (Tree, Vec<u8>) {
         let node = file(&mut store, 0o600, len);
         tree.insert(root, format!("size-{len}").as_bytes(), node).unwrap();
     }
-    let deep = (0..40).fold(root, |parent, i| tree.insert(parent, format!("d{i}").as_bytes(), dir(0o700)).unwrap());
+    let deep =
+        (0..40).fold(root, |parent, i| tree.insert(parent, format!("d{i}").as_bytes(), dir(0o700)).unwrap());
     tree.insert(deep, b"! before the dots", file(&mut store, 0o4755, 5)).unwrap();
     let mut owned = file(&mut store, 0o640, 10);
     owned.meta.uid = 100_000;
@@ -43,10 +44,10 @@ fn sample() -> (Tree, Vec<u8>) {
     owned.meta.mtime = 1;
     owned.meta.xattrs.insert(b"user.note".to_vec(), b"hello".to_vec());
     owned.meta.xattrs.insert(b"user.long".to_vec(), vec![7; 5000]);
-    owned.meta.xattrs.insert(
-        b"security.capability".to_vec(),
-        [&[1, 0, 0, 2, 0, 4, 0, 0][..], &[0; 12]].concat(),
-    );
+    owned
+        .meta
+        .xattrs
+        .insert(b"security.capability".to_vec(), [&[1, 0, 0, 2, 0, 4, 0, 0][..], &[0; 12]].concat());
     let owned = tree.insert(root, b"owned", owned).unwrap();
     tree.link(deep, b"hard", owned).unwrap();
     tree.link(root, b"hard", owned).unwrap();
@@ -135,7 +136,8 @@ fn mounted_image_shows_the_tree() {
     assert!(seen > 760, "{seen} entries");
     assert!(fs::metadata(point.join("many/file-with-a-rather-long-name-00699")).is_ok());
     assert!(fs::metadata(point.join("many/no-such-name")).is_err());
-    let note = Command::new("getfattr").args(["-n", "user.note", "--only-values"]).arg(point.join("owned")).output();
+    let note =
+        Command::new("getfattr").args(["-n", "user.note", "--only-values"]).arg(point.join("owned")).output();
     match note {
         Ok(note) => assert_eq!(note.stdout, b"hello"),
         Err(_) => println!("skipped: no getfattr (package attr); attributes are compared in tools/images"),
@@ -157,14 +159,17 @@ fn compare(tree: &Tree, store: &[u8], id: crate::tree::NodeId, path: &Path, seen
         }
         Kind::Symlink(target) => assert_eq!(fs::read_link(path).unwrap().as_os_str().as_bytes(), target),
         Kind::Character(major, minor) | Kind::Block(major, minor) => {
-            let expected = (u64::from(*major) << 8) | u64::from(minor & 0xff) | (u64::from(minor & !0xff) << 12);
+            let expected =
+                (u64::from(*major) << 8) | u64::from(minor & 0xff) | (u64::from(minor & !0xff) << 12);
             assert_eq!(found.rdev(), expected, "{shown}");
         }
         Kind::Fifo => assert!(found.file_type().is_fifo()),
         Kind::Socket => assert!(found.file_type().is_socket()),
         Kind::Directory(entries) => {
-            let mut names: Vec<_> =
-                fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().as_bytes().to_vec()).collect();
+            let mut names: Vec<_> = fs::read_dir(path)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().as_bytes().to_vec())
+                .collect();
             names.sort();
             assert!(names.iter().eq(entries.keys()), "{shown}");
             for (name, child) in entries {

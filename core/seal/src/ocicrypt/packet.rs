@@ -87,9 +87,14 @@ impl Locked {
         }
         let options = public.cipheroptions.unwrap_or_default();
         // Old releases of ocicrypt put the HMAC among the cipher options.
-        let hmac = public.hmac.as_deref().filter(|hmac| !hmac.is_empty()).or(options.get("hmac").map(String::as_str));
+        let hmac = public
+            .hmac
+            .as_deref()
+            .filter(|hmac| !hmac.is_empty())
+            .or(options.get("hmac").map(String::as_str));
         let hmac = exact(PUBLIC_OPTIONS, "hmac", hmac.unwrap_or_default())?;
-        let public_nonce = options.get("nonce").map(|nonce| exact(PUBLIC_OPTIONS, "nonce", nonce)).transpose()?;
+        let public_nonce =
+            options.get("nonce").map(|nonce| exact(PUBLIC_OPTIONS, "nonce", nonce)).transpose()?;
         let mut packets = Vec::new();
         for part in find(annotations, WRAPPED_KEY)?.split(',').take(MAX_PACKETS) {
             let packet: AnnotationPacket = read(WRAPPED_KEY, &unwrap64(WRAPPED_KEY, part)?)?;

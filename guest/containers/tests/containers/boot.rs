@@ -13,7 +13,7 @@ use coffer_sys_dm::{
 use coffer_sys_mount::{
     Flags, block_device_by_serial, leave_initramfs, load_modules_listed_in, mount, mount_early, unmount,
 };
-use coffer_sys_process::{power_off, spawn_guarded};
+use coffer_sys_process::{End, power_off, reap, spawn_guarded};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
@@ -50,7 +50,7 @@ pub(crate) fn in_a_guest(wanted: &str) -> bool {
         println!("skipped: {NAME}: COFFER_TEST_KERNEL names no unpacked kernel package");
         return true;
     };
-    for tool in ["qemu-system-x86_64", "mkfs.erofs", "veritysetup", "modprobe"] {
+    for tool in ["qemu-system-x86_64", "mkfs.erofs", "veritysetup", "depmod"] {
         if Command::new(tool).arg("--version").output().is_err() {
             println!("skipped: {NAME}: no {tool}");
             return true;
@@ -187,30 +187,35 @@ fn initramfs(kernel: &Path, release: &str, sealed: &str) -> Vec<u8> {
         let place = if name.starts_with("ld-") { "lib64" } else { "lib/x86_64-linux-gnu" };
         archive.add(&format!("{place}/{name}"), 0o100_755, &fs::read(library).unwrap());
     }
-    let mut order: Vec<PathBuf> = Vec::new();
+    let mut list = String::new();
+    for module in modules_in_order(kernel, release) {
+        let name = format!("modules/{}", module.file_name().unwrap().to_str().unwrap());
+        archive.add(&name, 0o100_644, &fs::read(&module).unwrap());
+        list.push_str(&format!("/{name}\n"));
+    }
+    archive.add("etc/modules", 0o100_644, list.as_bytes());
+    archive.finish()
+}
+
+/// The modules' files, each after those it needs.
+fn modules_in_order(kernel: &Path, release: &str) -> Vec<PathBuf> {
+    let listed = Command::new("depmod").args(["-n", "-b"]).arg(kernel).arg(release).output().unwrap();
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    let dependencies = String::from_utf8(listed.stdout).unwrap();
+    let folder = Path::new("lib/modules").join(release);
+    let mut order = Vec::new();
     for module in MODULES {
-        let listed = Command::new("modprobe")
-            .arg("-d")
-            .arg(kernel)
-            .args(["-S", release, "--show-depends", module])
-            .output()
-            .unwrap();
-        assert!(listed.status.success(), "{module}: run `depmod -b` on the kernel package first");
-        for line in String::from_utf8(listed.stdout).unwrap().lines() {
-            let path = PathBuf::from(line.strip_prefix("insmod ").unwrap_or(line).trim());
+        let file = format!("/{module}.ko:");
+        let line = dependencies.lines().find(|line| line.replace('_', "-").contains(&file.replace('_', "-")));
+        let line = line.unwrap_or_else(|| panic!("the kernel has no module {module}")).replace(':', "");
+        // What a module needs stands behind it, the first to load last.
+        for path in line.split_whitespace().rev().map(|path| kernel.join(&folder).join(path)) {
             if !order.contains(&path) {
                 order.push(path);
             }
         }
     }
-    let mut list = String::new();
-    for path in order {
-        let name = format!("modules/{}", path.file_name().unwrap().to_str().unwrap());
-        archive.add(&name, 0o100_644, &fs::read(&path).unwrap());
-        list.push_str(&format!("/{name}\n"));
-    }
-    archive.add("etc/modules", 0o100_644, list.as_bytes());
-    archive.finish()
+    order
 }
 
 /// A cpio archive in the form `newc` (kernel documentation: driver-api/early-userspace/buffer-format).
@@ -256,6 +261,7 @@ pub(crate) fn as_guest(all_tests: impl FnOnce() -> bool) -> ! {
     let loaded = load_modules_listed_in(Path::new("/etc/modules")).unwrap();
     println!("guest: {loaded} modules, device mapper {:?}", version().unwrap());
     let passed = [
+        report("orphans_and_children_fall_to_pid_1", reaping),
         report("sealed_image_reads_and_runs_in_the_guest", sealed_image_runs),
         report("flipped_byte_is_an_input_output_error", flipped_byte),
         report("wrong_key_gives_no_file_system", wrong_key),
@@ -266,6 +272,18 @@ pub(crate) fn as_guest(all_tests: impl FnOnce() -> bool) -> ! {
         println!("{PASSED}");
     }
     panic!("{}", power_off());
+}
+
+fn reaping() {
+    let mut command = Command::new("/bin/busybox");
+    let mut child = command.args(["sh", "-c", "(busybox true &); exit 3"]).spawn().unwrap();
+    let mut ended = Vec::new();
+    while ended.len() < 2 {
+        ended.extend(reap().unwrap());
+    }
+    assert!(child.wait().is_err(), "the child's own handle comes too late");
+    assert!(ended.iter().any(|one| one.pid == child.id() && one.end == End::Exited(3)), "{ended:?}");
+    assert_eq!(reap().unwrap(), None);
 }
 
 /// Maps the disk of this serial number and gives the decrypted device and the names of both mappings.

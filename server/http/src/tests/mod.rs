@@ -1,1 +1,8 @@
-//! t
+//! The broker as its clients see it: a real TLS listener on the loopback interface, real evidence, real refusals.
+
+mod admin;
+mod e2e;
+mod hostile;
+mod lab;
+mod recorded;
+mod refusals;

@@ -1,7 +1,7 @@
 //! The system call filter of containers.
 //!
 //! An allow-list (`list.rs`): what it does not name fails with `EPERM`, and `clone3` with `ENOSYS`, so that C
-//! libraries fall back to `clone`, whose flags a filter can read. Calls of another architecture kill the process.
+//! libraries fall back to `clone`, whose flags a filter can read; calls newer than the list fail the same way. Calls of another architecture kill the process.
 //! What holds: a filter stays for the life of the process and of all its children.
 
 mod list;
@@ -20,6 +20,9 @@ const NAMESPACE_FLAGS: u64 = 0x7e02_0000;
 const AF_VSOCK: u64 = 40;
 /// Sockets into the kernel's cipher code (`AF_ALG`): a wide surface that no ordinary program needs.
 const AF_ALG: u64 = 38;
+/// Calls newer than the list: to answer EPERM where the kernel may not even have them would keep C libraries from
+/// falling back to the older ones.
+const NEWER: std::ops::RangeInclusive<i64> = 457..=511;
 /// `personality(2)` values that change nothing dangerous: default, `PER_LINUX32`, `UNAME26`, both, and the query.
 const PERSONALITIES: [u64; 5] = [0x0, 0x0008, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
@@ -42,15 +45,15 @@ impl Filter {
             SeccompAction::Allow,
             arch,
         );
-        let absent = SeccompFilter::new(
-            BTreeMap::from([(libc::SYS_clone3, Vec::new())]),
+        let without = SeccompFilter::new(
+            absent().map(|number| (number, Vec::new())).collect(),
             SeccompAction::Allow,
             SeccompAction::Errno(libc::ENOSYS.cast_unsigned()),
             arch,
         );
         let compile =
             |filter: Result<SeccompFilter, _>| filter.and_then(BpfProgram::try_from).map_err(failed);
-        Ok(Self { programs: vec![compile(absent)?, compile(allowed)?] })
+        Ok(Self { programs: vec![compile(without)?, compile(allowed)?] })
     }
 
     /// Puts the filter on the calling thread, for good. Also forbids new privileges.
@@ -64,6 +67,12 @@ impl Filter {
             })
         })
     }
+}
+
+/// The calls that are answered as if the kernel did not have them.
+fn absent() -> impl Iterator<Item = i64> {
+    let known = |number: &i64| list::ALLOWED.iter().any(|(_, allowed)| allowed == number);
+    NEWER.filter(move |number| !known(number)).chain([libc::SYS_clone3])
 }
 
 fn failed(error: seccompiler::BackendError) -> ProcessError {
@@ -85,7 +94,7 @@ fn rules(
         }
     }
     // Answered with ENOSYS by the other filter; of two verdicts the stricter counts.
-    rules.insert(libc::SYS_clone3, Vec::new());
+    rules.extend(absent().map(|number| (number, Vec::new())));
     if capabilities.holds("CAP_SYS_ADMIN") {
         rules.insert(libc::SYS_clone, Vec::new());
     } else {
@@ -161,6 +170,7 @@ mod tests {
         assert_eq!(under_filter(|| unsafe { libc::syscall(libc::SYS_getppid) }), 0);
         assert_eq!(under_filter(|| unsafe { libc::syscall(libc::SYS_mount, 0, 0, 0, 0, 0) }), libc::EPERM);
         assert_eq!(under_filter(|| unsafe { libc::syscall(libc::SYS_clone3, 0, 0) }), libc::ENOSYS);
+        assert_eq!(under_filter(|| unsafe { libc::syscall(511) }), libc::ENOSYS);
         assert_eq!(
             under_filter(|| unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_NEWUSER, 0, 0, 0, 0) }),
             libc::EPERM

@@ -98,8 +98,11 @@ pub(super) fn apply(tree: &mut Tree, changes: Vec<Change>) -> Result<(), ImageEr
             }
             What::HideAll => {
                 if let Some(directory) = find(tree, &change.path) {
-                    let names: Vec<_> =
-                        tree.entries(directory).into_iter().flat_map(|entries| entries.keys().cloned()).collect();
+                    let names: Vec<_> = tree
+                        .entries(directory)
+                        .into_iter()
+                        .flat_map(|entries| entries.keys().cloned())
+                        .collect();
                     for name in names {
                         tree.remove(directory, &name);
                     }

@@ -43,6 +43,14 @@ pub(super) struct Entry {
     pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
+impl Entry {
+    /// About how much memory the entry takes.
+    pub(super) fn memory(&self) -> u64 {
+        let attributes: usize = self.xattrs.iter().map(|(name, value)| name.len() + value.len() + 64).sum();
+        (self.path.len() + self.link.len() + attributes + 128) as u64
+    }
+}
+
 /// Pax records by keyword.
 type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -209,10 +217,13 @@ impl<R: Read> Archive<R> {
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             let space = rest.iter().position(|byte| *byte == b' ').ok_or_else(refuse)?;
-            let length: usize =
-                std::str::from_utf8(&rest[..space]).ok().and_then(|text| text.parse().ok()).ok_or_else(refuse)?;
+            let length: usize = std::str::from_utf8(&rest[..space])
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .ok_or_else(refuse)?;
             let (record, after) = rest.split_at_checked(length).ok_or_else(refuse)?;
-            let body = record.get(space + 1..).and_then(|body| body.strip_suffix(b"\n")).ok_or_else(refuse)?;
+            let body =
+                record.get(space + 1..).and_then(|body| body.strip_suffix(b"\n")).ok_or_else(refuse)?;
             let equals = body.iter().position(|byte| *byte == b'=').ok_or_else(refuse)?;
             records.insert(body[..equals].to_vec(), body[equals + 1..].to_vec());
             rest = after;

@@ -1,0 +1,165 @@
+//! Sealed blocks: dm-verity over the ciphertext, dm-crypt over that, EROFS, and an overlay in memory.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use coffer_core_digest::Digest;
+use coffer_core_oci::{Descriptor, SealedBlock};
+use coffer_core_secret::SecretBytes;
+use coffer_sys_dm::{CryptTable, Loop, LoopOptions, Mapped, VerityTable, attach_loop, map_crypt, map_verity};
+use coffer_sys_mount::{Flags, block_device_by_serial, mount};
+
+use crate::source::{BlobSource, save_blob};
+use crate::store::{ImageStore, Progress};
+use crate::{ImageError, ImageFault, kmsg};
+
+/// How long an attached disk may take to come up.
+const DISK_PATIENCE: Duration = Duration::from_secs(10);
+/// Sectors of 512 bytes in a block.
+const SECTORS: u64 = 8;
+/// Where an EROFS superblock is (Linux, fs/erofs/erofs_fs.h).
+const SUPERBLOCK: usize = 1024;
+const EROFS: [u8; 4] = 0xe0f5_e1e2_u32.to_le_bytes();
+const VERITY: &str = "coffer-verity";
+const CRYPT: &str = "coffer-crypt";
+
+/// Watches a mounted sealed image: whether the kernel met a block that is not what was sealed.
+#[derive(Debug)]
+pub struct Integrity {
+    mapping: String,
+    root: Digest,
+    /// Keeps the loop device, where there is one.
+    _loop: Option<Loop>,
+}
+
+impl Integrity {
+    /// The corruption that the kernel met so far, if it met any.
+    #[must_use]
+    pub fn corruption(&self) -> Option<ImageError> {
+        match coffer_sys_dm::verity_is_corrupt(&self.mapping) {
+            Ok(true) => Some(Box::new(ImageFault::Corrupt { block: kmsg::corrupt_block(), root: self.root })),
+            Ok(false) => None,
+            // A mapping that cannot be asked is judged by the kernel's log.
+            Err(_) => kmsg::corrupt_block()
+                .map(|block| Box::new(ImageFault::Corrupt { block: Some(block), root: self.root })),
+        }
+    }
+
+    /// The corruption behind a failure, or the failure itself.
+    fn cause_of(&self, failure: ImageError) -> ImageError {
+        self.corruption().unwrap_or(failure)
+    }
+}
+
+/// Mounts a sealed image and gives the writable root directory over it.
+pub(crate) async fn mount_sealed(
+    store: &ImageStore,
+    source: &dyn BlobSource,
+    layer: &Descriptor,
+    block: &SealedBlock,
+    progress: &dyn Progress,
+) -> Result<(PathBuf, Integrity), ImageError> {
+    let key = store.key(&block.key).await?;
+    progress.step("key", format!("{} released", block.key));
+    let (device, kept) = device(store, source, layer, progress).await?;
+    let (place, block, digest) = (store.place.clone(), block.clone(), layer.digest);
+    let mounted =
+        tokio::task::spawn_blocking(move || map_and_mount(&place, device, kept, &block, &key)).await;
+    let mounted = mounted
+        .map_err(|cause| ImageFault::file("mounting", &store.place, io::Error::other(cause.to_string())))??;
+    progress.step("image", format!("{digest} mapped under its root hash and mounted"));
+    Ok(mounted)
+}
+
+/// The ciphertext as a block device: the disk that the host attached, or what is fetched into memory.
+async fn device(
+    store: &ImageStore,
+    source: &dyn BlobSource,
+    layer: &Descriptor,
+    progress: &dyn Progress,
+) -> Result<(PathBuf, Option<Loop>), ImageError> {
+    if let Some(serial) = store.disks.get(&layer.digest).cloned() {
+        let found = tokio::task::spawn_blocking(move || block_device_by_serial(&serial, DISK_PATIENCE)).await;
+        let found = found.map_err(|cause| {
+            ImageFault::file(
+                "finding a disk below",
+                Path::new("/sys/block"),
+                io::Error::other(cause.to_string()),
+            )
+        })??;
+        return Ok((found, None));
+    }
+    let path = store.place.join("sealed");
+    save_blob(source, layer, "the sealed image", &path).await?;
+    progress.step("image", format!("{} bytes of ciphertext match {}", layer.size, layer.digest));
+    let failed = |cause| ImageFault::file("opening", &path, cause);
+    let file = File::open(&path).map_err(failed)?;
+    let attached = attach_loop(&file, LoopOptions { read_only: true, direct_io: false })?;
+    fs::remove_file(&path).map_err(failed)?;
+    Ok((attached.path().to_owned(), Some(attached)))
+}
+
+fn map_and_mount(
+    place: &Path,
+    device: PathBuf,
+    kept: Option<Loop>,
+    block: &SealedBlock,
+    key: &SecretBytes,
+) -> Result<(PathBuf, Integrity), ImageError> {
+    let mut root = [0; 32];
+    root.iter_mut().zip(block.root_hash.as_bytes()).for_each(|(to, from)| *to = *from);
+    let verity = map_verity(
+        VERITY,
+        &VerityTable {
+            data_device: device.clone(),
+            hash_device: device,
+            blocks: block.data_blocks,
+            hash_start_block: block.data_blocks,
+            root,
+            salt: block.salt.to_vec(),
+        },
+    )?;
+    let integrity = Integrity { mapping: verity.name, root: block.root_hash, _loop: kept };
+    let mounted = decrypt_and_mount(place, &verity.path, block, key);
+    mounted.map_err(|failure| integrity.cause_of(failure)).map(|root| (root, integrity))
+}
+
+fn decrypt_and_mount(
+    place: &Path,
+    verity: &Path,
+    block: &SealedBlock,
+    key: &SecretBytes,
+) -> Result<PathBuf, ImageError> {
+    if key.expose().len() != 64 {
+        let why = format!("a sealed block's key has 64 bytes, this one has {}", key.expose().len());
+        return Err(Box::new(ImageFault::WrongKey { key: block.key.clone(), why }));
+    }
+    let sectors = block.data_blocks.saturating_mul(SECTORS);
+    let crypt: Mapped = map_crypt(CRYPT, &CryptTable { device: verity.to_owned(), sectors }, key.expose())?;
+    read_superblock(&crypt.path, block)?;
+    let [lower, upper, work, root] = ["lower", "upper", "work", "root"].map(|name| place.join(name));
+    for directory in [&lower, &upper, &work, &root] {
+        fs::create_dir_all(directory).map_err(|cause| ImageFault::file("making", directory, cause))?;
+    }
+    let flags = Flags::READ_ONLY | Flags::NO_DEVICES;
+    mount(&crypt.path.display().to_string(), &lower, "erofs", flags, "")?;
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+    mount("overlay", &root, "overlay", Flags::NO_DEVICES, &options)?;
+    Ok(root)
+}
+
+/// Reads the first block: a changed one is an I/O error here, and another key gives no EROFS.
+fn read_superblock(device: &Path, block: &SealedBlock) -> Result<(), ImageError> {
+    let failed = |cause| ImageFault::file("reading", device, cause);
+    let mut first = [0; 4096];
+    File::open(device).and_then(|mut device| device.read_exact(&mut first)).map_err(failed)?;
+    let magic = first.get(SUPERBLOCK..).and_then(|rest| rest.first_chunk::<4>());
+    if magic != Some(&EROFS) {
+        let why = "what it decrypts to is no EROFS file system".to_owned();
+        return Err(Box::new(ImageFault::WrongKey { key: block.key.clone(), why }));
+    }
+    Ok(())
+}

@@ -1,0 +1,305 @@
+//! `coffer image`: seal, sign, verify, inspect.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use anyhow::{Context as _, Result, bail};
+use coffer_core_secret::{Secret, SecretBytes};
+use coffer_tools_images::{
+    Destination, Inspection, Progress, SealFormat, SealOptions, Source, inspect, keygen, new_image_key, seal,
+    sign, verify,
+};
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use crate::output::{progress, table};
+use crate::{Context, block_on, secret};
+
+const PLACES: &str = "\
+Places are written as skopeo writes them: docker://registry/repository:tag, oci:FOLDER:TAG, docker-archive:FILE.";
+
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Seal an image: what is written is ciphertext that only an attested guest gets the key of.
+    #[command(after_help = PLACES)]
+    Seal {
+        /// The image to seal.
+        source: String,
+        /// Where the sealed image goes.
+        #[arg(long, value_name = "PLACE")]
+        to: String,
+        /// The address under which guests ask for the key, as in kbs:///default/image-key/app.
+        #[arg(long, value_name = "URI")]
+        key: String,
+        /// Take the key from this file (64 bytes, 32 for ocicrypt) instead of making one.
+        ///
+        /// The same image and key give the same bytes. The key is not put into the broker: you have it.
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
+        /// Write the new key to this file instead of the broker.
+        #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
+        key_out: Option<PathBuf>,
+        /// Replace the key that the broker has at this address. What was sealed with the old one is lost.
+        #[arg(long, conflicts_with_all = ["key_file", "key_out"])]
+        replace_key: bool,
+        /// The form of the sealed image.
+        #[arg(long, value_enum, default_value_t = Form::SealedBlock)]
+        format: Form,
+        /// Speak plain HTTP to registries. Ciphertext and digests stay what they are; names can be seen.
+        #[arg(long)]
+        plain_http: bool,
+    },
+    /// Sign an image's digest, as cosign does. The signature goes beside the image.
+    #[command(after_help = PLACES)]
+    Sign {
+        /// The image.
+        image: String,
+        /// The private key (PKCS#8 PEM, mode 0600), as `coffer image keygen` makes it.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Speak plain HTTP to registries.
+        #[arg(long)]
+        plain_http: bool,
+    },
+    /// Verify an image's signature.
+    #[command(after_help = PLACES)]
+    Verify {
+        /// The image.
+        image: String,
+        /// The public key (PEM).
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Speak plain HTTP to registries.
+        #[arg(long)]
+        plain_http: bool,
+    },
+    /// Show what an image is, how it is protected and who signed it.
+    #[command(after_help = PLACES)]
+    Inspect {
+        /// The image.
+        image: String,
+        /// Speak plain HTTP to registries.
+        #[arg(long)]
+        plain_http: bool,
+    },
+    /// Make a key pair for signing images (ECDSA P-256; cosign imports it).
+    Keygen {
+        /// The private key's file; it must not exist.
+        #[arg(long, value_name = "FILE")]
+        private: PathBuf,
+        /// The public key's file; it must not exist.
+        #[arg(long, value_name = "FILE")]
+        public: PathBuf,
+    },
+}
+
+/// The form of a sealed image.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Form {
+    /// One block device, verified and decrypted as it is read.
+    SealedBlock,
+    /// Encrypted layers, as other confidential runtimes read them.
+    Ocicrypt,
+}
+
+pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
+    match command {
+        Command::Seal { source, to, key, key_file, key_out, replace_key, format, plain_http } => {
+            let (source, to) = (self::source(&source, plain_http)?, destination(&to, plain_http)?);
+            seal_image(context, &source, &to, &key, &KeyPlace::of(key_file, key_out, replace_key), format)
+        }
+        Command::Sign { image, key, plain_http } => {
+            let pem = Secret::new(read_private(&key)?);
+            let to = destination(&image, plain_http)?;
+            let signature = block_on(async { Ok(sign(&to, &pem).await?) })?;
+            let told = json!({"image": signature.image, "tag": signature.tag, "signature": signature.artifact,
+                "key": signature.key});
+            context.output.show(&told, |_| format!("signed {} ({})", signature.image, signature.tag))
+        }
+        Command::Verify { image, key, plain_http } => {
+            let pem = read_text(&key)?;
+            let from = source(&image, plain_http)?;
+            let signed = block_on(async { Ok(verify(&from, &pem).await?) })?;
+            let digest = *signed.value();
+            context.output.show(&json!({"verified": digest}), |_| format!("verified: {digest}"))
+        }
+        Command::Inspect { image, plain_http } => {
+            let from = source(&image, plain_http)?;
+            let inspection = block_on(async { Ok(inspect(&from).await?) })?;
+            context.output.show(&inspection, inspection_text)
+        }
+        Command::Keygen { private, public } => {
+            let pair = keygen()?;
+            write_new(&private, pair.private_pem.expose().as_bytes(), 0o600)?;
+            write_new(&public, pair.public_pem.as_bytes(), 0o644)?;
+            let told = json!({"private": private, "public": public, "fingerprint": pair.fingerprint});
+            context.output.show(&told, |_| {
+                format!("made {} (keep it) and {} (give it to guests)", private.display(), public.display())
+            })
+        }
+    }
+}
+
+/// A place to read from.
+pub(crate) fn source(text: &str, plain_http: bool) -> Result<Source> {
+    let source = Source::parse(text)?;
+    Ok(if plain_http { source.insecure_plain_http() } else { source })
+}
+
+fn destination(text: &str, plain_http: bool) -> Result<Destination> {
+    let destination = Destination::parse(text)?;
+    Ok(if plain_http { destination.insecure_plain_http() } else { destination })
+}
+
+/// Where an image's key comes from, and where it goes.
+enum KeyPlace {
+    /// Made, and put into the broker where there was none.
+    Broker,
+    /// Made, and put into the broker whatever was there.
+    BrokerReplacing,
+    /// Taken from a file.
+    From(PathBuf),
+    /// Made, and written to a file.
+    Into(PathBuf),
+}
+
+impl KeyPlace {
+    fn of(from: Option<PathBuf>, into: Option<PathBuf>, replace: bool) -> Self {
+        match (from, into) {
+            (Some(file), _) => Self::From(file),
+            (None, Some(file)) => Self::Into(file),
+            (None, None) if replace => Self::BrokerReplacing,
+            (None, None) => Self::Broker,
+        }
+    }
+}
+
+fn seal_image(
+    context: &Context,
+    source: &Source,
+    to: &Destination,
+    uri: &str,
+    place: &KeyPlace,
+    form: Form,
+) -> Result<()> {
+    let path = secret::path_of(uri)?;
+    let format = match form {
+        Form::SealedBlock => SealFormat::SealedBlock,
+        Form::Ocicrypt => SealFormat::Ocicrypt,
+    };
+    let key = match place {
+        KeyPlace::From(file) => SecretBytes::new(
+            std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?,
+        ),
+        _ => new_image_key(format)?,
+    };
+    // The key is safe in its place before anything is sealed with it: a sealed image without its key is lost.
+    match place {
+        KeyPlace::Broker | KeyPlace::BrokerReplacing => {
+            let admin = context.home.broker_access(&context.broker)?.admin()?;
+            let there = block_on(async { Ok(admin.list_resources().await?) })?;
+            if matches!(place, KeyPlace::Broker) && there.iter().any(|resource| resource.path == path) {
+                bail!(
+                    "the broker has a key at {uri}, and what was sealed with it would be lost; name another address, \
+                     or say --replace-key"
+                );
+            }
+            block_on(async { Ok(admin.put_resource(&path, SecretBytes::copy_of(key.expose())).await?) })?;
+        }
+        KeyPlace::Into(file) => write_new(file, key.expose(), 0o600)?,
+        KeyPlace::From(_) => {}
+    }
+    let options = SealOptions::new(format, uri, key);
+    let sealed = with_progress(|progress| {
+        let progress = progress.clone();
+        block_on(async move { Ok(seal(source, to, options, &progress).await?) })
+    })?;
+    let told =
+        json!({"manifest": sealed.manifest, "original": sealed.original, "size": sealed.size, "key": uri});
+    context.output.show(&told, |_| {
+        format!(
+            "sealed {} as {}\nkey {uri}, {:.1} MiB",
+            sealed.original,
+            sealed.manifest,
+            sealed.size as f64 / 1_048_576.0
+        )
+    })
+}
+
+/// Runs work that reports its steps, with a bar for each kind of step.
+fn with_progress<T>(work: impl FnOnce(&Progress) -> Result<T>) -> Result<T> {
+    let shown: Mutex<Option<(String, ProgressBar)>> = Mutex::new(None);
+    let steps = Progress::new(move |step| {
+        let Ok(mut shown) = shown.lock() else { return };
+        let name = format!("{} {}", step.what, step.item);
+        let fresh = shown.as_ref().is_none_or(|(current, _)| *current != name);
+        if fresh {
+            if let Some((_, bar)) = shown.take() {
+                bar.finish_and_clear();
+            }
+            let bar = progress(&name, step.total);
+            *shown = Some((name, bar));
+        }
+        if let Some((_, bar)) = shown.as_ref() {
+            bar.set_position(step.done);
+            if step.total == Some(step.done) {
+                bar.finish_and_clear();
+            }
+        }
+    });
+    work(&steps)
+}
+
+fn inspection_text(inspection: &Inspection) -> String {
+    let mut text = format!("{}\n{}\n", inspection.source, inspection.digest);
+    text.push_str(&format!("protection  {}\n", inspection.protection));
+    for key in &inspection.keys {
+        text.push_str(&format!("key         {key}\n"));
+    }
+    for signature in &inspection.signatures {
+        match (&signature.covers, &signature.fault) {
+            (Some(digest), None) => {
+                text.push_str(&format!("signed      {digest} as {}\n", signature.identity))
+            }
+            (_, fault) => {
+                text.push_str(&format!(
+                    "signature   not usable: {}\n",
+                    fault.as_deref().unwrap_or("unknown")
+                ));
+            }
+        }
+    }
+    let rows: Vec<_> = inspection
+        .layers
+        .iter()
+        .map(|layer| vec![layer.digest.to_string(), layer.size.to_string(), layer.media_type.clone()])
+        .collect();
+    text.push_str(&table(&["LAYER", "BYTES", "TYPE"], &rows));
+    text
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
+}
+
+/// A private key must be nobody else's to read.
+fn read_private(path: &Path) -> Result<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(path).map(|data| data.permissions().mode()).unwrap_or(0);
+    if mode & 0o077 != 0 {
+        bail!("{} can be read by others (mode {:o}); run chmod 600 on it", path.display(), mode & 0o777);
+    }
+    read_text(path)
+}
+
+/// Never over an existing file: a key that is overwritten is lost.
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let made: std::io::Result<File> = File::options().write(true).create_new(true).mode(mode).open(path);
+    let mut file = made.with_context(|| format!("{} cannot be made (it must not exist)", path.display()))?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("{} cannot be written", path.display()))
+}

@@ -1,0 +1,215 @@
+//! `coffer init-data`: what the owner tells the guest, and how an image is found for it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use coffer_core_channel::ImageSource;
+use coffer_core_digest::{Algorithm, Digest};
+use coffer_core_initdata::{
+    AllowedContainer, Attestation, Broker, Builder, GuestConfig, InitData, SignatureRule,
+};
+use coffer_core_oci::sealed::SealedBlock;
+use coffer_host_sandbox::SealedDisk;
+use coffer_host_vmm::qemu;
+use coffer_tools_images::{Layout, Source, Transport, resolve};
+use serde_json::json;
+
+use crate::home::BrokerAccess;
+use crate::{Context, block_on, image};
+
+/// The container that the guest may run: shared by `coffer init-data` and `coffer run`.
+#[derive(clap::Args)]
+pub(crate) struct Wanted {
+    /// The image: docker://registry/repository:tag or oci:FOLDER:TAG.
+    pub(crate) image: String,
+    /// Who must have signed it (public key, PEM). Repeatable: one of them must have.
+    ///
+    /// Without a signer the image's digest is pinned, so only exactly this image runs. With one, a registry's image
+    /// may change as long as the signer signs it under its name; an image in a layout is pinned besides.
+    #[arg(long, value_name = "FILE")]
+    signer: Vec<PathBuf>,
+    /// An environment variable added to the image's. Its value passes through the host: no secrets here.
+    #[arg(short, long, value_name = "K=V", value_parser = variable)]
+    pub(crate) env: Vec<String>,
+    /// Speak plain HTTP to registries. Digest and signature are checked all the same.
+    #[arg(long)]
+    plain_http: bool,
+    /// Run without a broker: nothing is attested, nothing sealed can be opened.
+    #[arg(long)]
+    insecure_no_attestation: bool,
+    /// Arguments instead of the image's own command.
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) args: Vec<String>,
+}
+
+/// Write the init-data for an image.
+///
+/// It tells the guest which broker to trust, what may run and who must have signed it. Its digest is measured. The
+/// file is TOML with comments: read it before you measure.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// The file to write; standard output if none is named.
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+pub(crate) fn run(context: &Context, options: &Options) -> Result<()> {
+    let found = options.wanted.find(context)?;
+    let init_data = options.wanted.init_data(context, &found)?;
+    let Some(out) = &options.out else {
+        print!("{}", init_data.text());
+        return Ok(());
+    };
+    std::fs::write(out, init_data.text()).with_context(|| format!("{} cannot be written", out.display()))?;
+    let told = json!({"file": out, "digest": init_data.digest()});
+    context.output.show(&told, |_| format!("wrote {} ({})", out.display(), init_data.digest()))
+}
+
+/// An image as the sandbox needs it.
+pub(crate) struct Found {
+    /// Its name for the gate: without the folder in which it lies here.
+    pub(crate) name: String,
+    /// Where the guest finds it.
+    pub(crate) source: ImageSource,
+    /// Its sealed blocks, as disks.
+    pub(crate) disks: Vec<SealedDisk>,
+    /// The layout whose blobs the guest may ask for.
+    pub(crate) layout: Option<PathBuf>,
+    digest: Digest,
+}
+
+impl Wanted {
+    /// Finds the image.
+    pub(crate) fn find(&self, _context: &Context) -> Result<Found> {
+        let source = image::source(&self.image, self.plain_http)?;
+        let resolved = block_on(async { Ok(resolve(&source).await?) })?;
+        let digest = resolved.digest;
+        match &source {
+            Source::Registry(reference, transport) => Ok(Found {
+                name: reference.to_string(),
+                source: ImageSource::Registry {
+                    reference: seen_from_guest(&reference.to_string()),
+                    plain_http: *transport == Transport::InsecurePlainHttp,
+                },
+                disks: Vec::new(),
+                layout: None,
+                digest,
+            }),
+            Source::Layout(folder, tag) => {
+                let layout = Layout::open(folder)?;
+                let signatures = layout.signatures(&digest)?;
+                let sealed = SealedBlock::from_manifest(&resolved.manifest)?;
+                let disks: Vec<SealedDisk> = sealed
+                    .iter()
+                    .map(|(layer, _)| SealedDisk {
+                        digest: layer.digest,
+                        path: layout.blob_path(&layer.digest),
+                    })
+                    .collect();
+                let base =
+                    folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                Ok(Found {
+                    name: format!("{base}:{}", tag.as_deref().unwrap_or("latest")),
+                    source: ImageSource::Host {
+                        manifest: digest.to_string(),
+                        signatures: signatures
+                            .iter()
+                            .map(|descriptor| descriptor.digest.to_string())
+                            .collect(),
+                        disks: disks
+                            .iter()
+                            .map(|disk| {
+                                (disk.digest.to_string(), coffer_host_sandbox::disk_serial(&disk.digest))
+                            })
+                            .collect(),
+                    },
+                    disks,
+                    layout: Some(std::path::absolute(folder)?),
+                    digest,
+                })
+            }
+            Source::Archive(_) => bail!(
+                "a guest reads images from a registry or an OCI layout; copy it first, for instance with \
+                 `skopeo copy {} oci:FOLDER:TAG`",
+                self.image
+            ),
+        }
+    }
+
+    /// The init-data that lets the guest run exactly this.
+    pub(crate) fn init_data(&self, context: &Context, found: &Found) -> Result<InitData> {
+        let signers = self
+            .signer
+            .iter()
+            .map(|file| {
+                std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        // A signature in a layout names no repository, so the digest is pinned there besides.
+        let (signature, digest) = match (signers.is_empty(), &found.source) {
+            (true, _) => (SignatureRule::DigestOnly, Some(found.digest)),
+            (false, ImageSource::Host { .. }) => (SignatureRule::Required, Some(found.digest)),
+            (false, ImageSource::Registry { .. }) => (SignatureRule::Required, None),
+        };
+        let (attestation, broker) = match self.insecure_no_attestation {
+            true => (Attestation::InsecureNone, None),
+            false => {
+                let BrokerAccess { url, ca_pem, .. } = context.home.broker_access(&context.broker)?;
+                let broker = Broker { url: seen_from_guest(&url), certificate: ca_pem };
+                (Attestation::Required, Some(broker))
+            }
+        };
+        let container = AllowedContainer {
+            image: found.name.clone(),
+            signature,
+            digest,
+            signers,
+            args: (!self.args.is_empty()).then(|| self.args.clone()),
+            env: self.env.clone(),
+            resource: None,
+        };
+        let config = GuestConfig { attestation, broker, containers: vec![container] };
+        Ok(Builder::new(Algorithm::Sha256).guest(&config)?.build()?)
+    }
+}
+
+/// In the guest's network this machine's loopback has another address.
+fn seen_from_guest(address: &str) -> String {
+    let mut seen = address.to_string();
+    for own in ["127.0.0.1:", "localhost:", "[::1]:"] {
+        for before in ["https://", "http://", ""] {
+            if let Some(rest) = address.strip_prefix(&format!("{before}{own}")) {
+                seen = format!("{before}{}:{rest}", qemu::GATEWAY);
+            }
+        }
+    }
+    seen
+}
+
+fn variable(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((name, _)) if !name.is_empty() => Ok(text.to_string()),
+        _ => Err(format!("{text:?} is no variable; expected NAME=VALUE")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_has_another_address_in_the_guest() {
+        assert_eq!(seen_from_guest("https://127.0.0.1:8443"), "https://10.0.2.2:8443");
+        assert_eq!(seen_from_guest("localhost:5000/a/b:1"), "10.0.2.2:5000/a/b:1");
+        assert_eq!(seen_from_guest("https://broker.example:8443"), "https://broker.example:8443");
+    }
+
+    #[test]
+    fn a_variable_needs_a_name_and_a_value() {
+        assert!(variable("A=").is_ok());
+        assert!(variable("=b").is_err());
+        assert!(variable("A").is_err());
+    }
+}
