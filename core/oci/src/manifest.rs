@@ -243,6 +243,7 @@ impl Index {
 
 /// What a registry answers when it is asked for a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "one is alive at a time, and is matched at once")]
 pub enum Document {
     /// One image or artifact.
     Manifest(Manifest),

@@ -21,6 +21,8 @@ pub mod xts;
 
 /// Blocks of images, hash trees and ciphertext have this many bytes.
 pub const BLOCK: usize = 4096;
+/// The same, to count with offsets.
+pub(crate) const BLOCK_LEN: u64 = 4096;
 
 /// Reads until `buffer` is full or the input ends; returns how much was read.
 pub(crate) fn fill(reader: &mut dyn std::io::Read, buffer: &mut [u8]) -> std::io::Result<usize> {

@@ -10,9 +10,9 @@ use coffer_core_digest::{Algorithm, Digest, Hasher};
 use coffer_core_oci::SealedBlock;
 use coffer_core_secret::{NoRandomness, Secret, SecretBytes};
 
-use crate::BLOCK;
 use crate::verity::{TreeBuilder, Verifier, VerityError};
 use crate::xts::{KEY, Xts, XtsError};
+use crate::{BLOCK, BLOCK_LEN};
 
 const SALT_LABEL: &[u8] = b"coffer sealed-block v1 salt";
 
@@ -227,7 +227,7 @@ impl<R: Read + Seek> Read for Reader<R> {
         if self.position >= self.size || buffer.is_empty() {
             return Ok(0);
         }
-        let (index, offset) = (self.position / BLOCK as u64, (self.position % BLOCK as u64) as usize);
+        let (index, offset) = (self.position / BLOCK_LEN, (self.position % BLOCK_LEN) as usize);
         let block = self.block(index)?;
         let rest = block.get(offset..).unwrap_or(&[]);
         let count = rest.len().min(buffer.len());

@@ -16,12 +16,12 @@ async fn main() {
         },
         accelerator: Accelerator::SoftwareEmulation,
         memory_mib: 512,
-        cpus: 2,
+        cpus: std::env::var("CPUS").unwrap().parse().unwrap(),
         command_line: base_command_line(channel),
         channel,
         init_data_disk: vec![0; 1024],
         disks: vec![],
-        layout: None,
+        layout: Some("/tmp/h8/layout".into()),
         network: Some(UserNetwork {
             forwards: vec![Forward { host: "127.0.0.1:18080".parse().unwrap(), guest_port: 80 }],
         }),
@@ -32,7 +32,7 @@ async fn main() {
         start_timeout: Duration::from_secs(90),
         run: RunRequest {
             image: "x".into(),
-            source: ImageSource::Host { manifest: "sha256:00".into(), signatures: vec![], disks: vec![] },
+            source: ImageSource::Host { manifest: std::env::var("DIG").unwrap().into(), signatures: vec![], disks: vec![] },
             args: vec![],
             env: vec![],
             terminal: None,
@@ -47,13 +47,15 @@ async fn main() {
             return;
         }
     };
+    let inp = s.input(); inp.stdin(b"hello guest").await;
+    let mut nerr = 0usize;
     println!("started {:?} {:?} {}", t.elapsed(), s.processes(), s.run_dir().display());
     while let Some(e) = s.next().await {
         match e {
             Ok(SandboxEvent::Step(st)) => {
                 println!("{:?} {} {} {} {:?}", st.side, st.at_us, st.step, st.detail, st.guest_us)
             }
-            Ok(e) => println!("{e:?}"),
+            Ok(SandboxEvent::Stderr(b)) => nerr += b.len(), Ok(e) => println!("{e:?} {nerr} {:?}", t.elapsed()),
             Err(e) => println!("error {e}"),
         }
     }

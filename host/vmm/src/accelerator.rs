@@ -134,8 +134,11 @@ fn boot_once(qemu: &Qemu, kernel: &Path) -> Result<(bool, String), MachineError>
     loop {
         let spoke = fs::read(console.path())?.windows(NAME.len()).any(|window| window == NAME);
         if machine.try_wait()?.is_some() {
-            let reason =
-                if spoke { "KVM boots a guest kernel" } else { "under KVM the guest ended before it named itself" };
+            let reason = if spoke {
+                "KVM boots a guest kernel"
+            } else {
+                "under KVM the guest ended before it named itself"
+            };
             return Ok((spoke, reason.into()));
         }
         if !spoke && began.elapsed() > FIRST_WORD {

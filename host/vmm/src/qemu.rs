@@ -160,7 +160,10 @@ impl Line<'_> {
                 let code = self.next_file_set();
                 self.two("-drive", format!("if=pflash,unit=0,format=raw,readonly=on,file={code}"));
                 let variables = self.next_file_set();
-                self.two("-drive", format!("if=pflash,unit=1,format=raw,auto-read-only=off,file={variables}"));
+                self.two(
+                    "-drive",
+                    format!("if=pflash,unit=1,format=raw,auto-read-only=off,file={variables}"),
+                );
             }
             Firmware::Image(_) => {
                 let image = self.next_file_path();

@@ -115,8 +115,7 @@ pub(crate) fn event_log_seeds() -> Vec<Vec<u8>> {
             .concat();
     let first =
         [&0u32.to_le_bytes()[..], &3u32.to_le_bytes(), &[0; 20], &(id.len() as u32).to_le_bytes(), &id];
-    let separator =
-        [&1u32.to_le_bytes()[..], &[0x0b, 0], &Digest::sha256(&[0; 4]).as_bytes().to_vec()].concat();
+    let separator = [&1u32.to_le_bytes()[..], &[0x0b, 0], Digest::sha256(&[0; 4]).as_bytes()].concat();
     let event = [&0u32.to_le_bytes()[..], &4u32.to_le_bytes(), &separator, &4u32.to_le_bytes(), &[0; 4]];
     let legacy =
         [&7u32.to_le_bytes()[..], &4u32.to_le_bytes(), &[5; 20], &4u32.to_le_bytes(), &[0; 4]].concat();

@@ -2,6 +2,7 @@
 //!
 //! The owner's side: plaintext layers are read here, and what is written is ciphertext and signatures. Writes
 //! to a layout are atomic; a registry sees a manifest only after its blobs.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod archive;
 mod copy;
@@ -26,4 +27,4 @@ pub use layout::Layout;
 pub use place::{Destination, PlaceError, Source, Transport};
 pub use progress::{Progress, Step};
 pub use seal::{SealFormat, SealOptions, SealedImage, open_sealed, seal};
-pub use sign::{Signature, sign, verify};
+pub use sign::{Signature, sign, sign_as, verify};

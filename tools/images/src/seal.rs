@@ -1,7 +1,7 @@
 //! Sealing: an image of plaintext layers becomes one of ciphertext.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use coffer_core_digest::Digest;
@@ -126,11 +126,13 @@ fn seal_blocks(
     let key = BlockKey::from_bytes(&options.key).map_err(SealError::Key)?;
     let mut flattener = Flattener::new(layout.directory(), options.limits)?;
     for (descriptor, blob) in layers {
-        blob.checked(|blob| flattener.layer(Counting::new(blob, "unpack", &descriptor, progress)))?;
+        let (item, total) = (short(&descriptor.digest), Some(descriptor.size));
+        blob.checked(|blob| flattener.layer(Counting::new(blob, "unpack", item, total, progress)))?;
     }
     let mut sealer = Sealer::new(&key, layout.writer()?)?;
-    progress.step("seal", &options.key_uri, 0, None);
-    write_erofs(flattener.finish()?, &mut sealer).map_err(|error| full(error, layout.directory()))?;
+    let mut shown = Counting::new(&mut sealer, "seal", options.key_uri.clone(), None, progress);
+    write_erofs(flattener.finish()?, &mut shown).map_err(|error| full(error, layout.directory()))?;
+    drop(shown);
     let (sealed, writer) = sealer.finish(&options.key_uri)?;
     progress.step("seal", &options.key_uri, sealed.size, Some(sealed.size));
     let (digest, size) = writer.commit(Some(&sealed.digest))?;
@@ -150,7 +152,8 @@ fn seal_layers(
     for (descriptor, blob) in layers {
         let mut writer = layout.writer()?;
         let encrypted = blob.checked(|blob| {
-            let mut reader = Counting::new(blob, "seal", &descriptor, progress);
+            let mut reader =
+                Counting::new(blob, "seal", short(&descriptor.digest), Some(descriptor.size), progress);
             ocicrypt::encrypt(&mut reader, &mut writer, &options.key_uri, &options.key)
                 .map_err(|error| full(error.into(), layout.directory()))
         })?;
@@ -202,32 +205,55 @@ fn full(error: ImageError, directory: &Path) -> ImageError {
     }
 }
 
-/// Shows how much of a layer was read.
+/// Shows how much was read or written.
 struct Counting<'a, R> {
     inner: R,
     what: &'static str,
     item: String,
     done: u64,
     shown: u64,
-    total: u64,
+    total: Option<u64>,
     progress: &'a Progress,
 }
 
 impl<'a, R> Counting<'a, R> {
-    fn new(inner: R, what: &'static str, layer: &Descriptor, progress: &'a Progress) -> Self {
-        Self { inner, what, item: short(&layer.digest), done: 0, shown: 0, total: layer.size, progress }
+    fn new(inner: R, what: &'static str, item: String, total: Option<u64>, progress: &'a Progress) -> Self {
+        progress.step(what, &item, 0, total);
+        Self { inner, what, item, done: 0, shown: 0, total, progress }
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.done += bytes as u64;
+        if self.done - self.shown >= 1 << 20 {
+            self.shown = self.done;
+            self.progress.step(self.what, &self.item, self.done, self.total);
+        }
+    }
+}
+
+impl<R> Drop for Counting<'_, R> {
+    fn drop(&mut self) {
+        self.progress.step(self.what, &self.item, self.done, self.total);
     }
 }
 
 impl<R: Read> Read for Counting<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.done += read as u64;
-        if self.done - self.shown >= 1 << 20 || read == 0 {
-            self.shown = self.done;
-            self.progress.step(self.what, &self.item, self.done, Some(self.total));
-        }
+        self.count(read);
         Ok(read)
+    }
+}
+
+impl<W: Write> Write for Counting<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.count(written);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 

@@ -36,23 +36,35 @@ pub struct Signature {
 
 /// Signs the image that is at `destination` and puts the signature beside it.
 ///
-/// A signature that the same key made before is replaced; those of other keys stay.
+/// The signature names the registry and repository; in a layout, which has no such name, it names nothing, and
+/// fits only where a policy pins the digest. See [`sign_as`].
 pub async fn sign(destination: &Destination, private_pem: &Secret<String>) -> Result<Signature, ImageError> {
-    let signer = crate::keys::Signer::from_pem(private_pem.expose())?;
-    let key = signer.public()?;
-    let store = Store::open(&destination.as_source()).await?;
-    let image = store.resolve().await?;
     let name = match destination {
         Destination::Registry(reference, _) => reference.name(),
         Destination::Layout(..) => String::new(),
     };
-    let payload = Payload::new(image.digest, &name).to_bytes()?;
+    sign_as(destination, private_pem, &name).await
+}
+
+/// Like [`sign`], under a name, as in `registry.example/team/app`.
+///
+/// A signature that the same key made under the same name before is replaced; all others stay.
+pub async fn sign_as(
+    destination: &Destination,
+    private_pem: &Secret<String>,
+    name: &str,
+) -> Result<Signature, ImageError> {
+    let signer = crate::keys::Signer::from_pem(private_pem.expose())?;
+    let key = signer.public()?;
+    let store = Store::open(&destination.as_source()).await?;
+    let image = store.resolve().await?;
+    let payload = Payload::new(image.digest, name).to_bytes()?;
     let signature = STANDARD.encode(signer.sign(&payload)?);
     let mut others = Vec::new();
-    for (layer, payload) in found(&store, &image.digest).await? {
-        let ours = cosign::verify_with(&payload, annotation(&layer), &key, &image.digest).is_ok();
-        if !ours {
-            others.push((layer, payload));
+    for (layer, other) in found(&store, &image.digest).await? {
+        let signed = cosign::verify_with(&other, annotation(&layer), &key, &image.digest);
+        if signed.is_err() || other != payload {
+            others.push((layer, other));
         }
     }
     let tag = signature_tag(&image.digest);

@@ -81,7 +81,8 @@ fn body(
     };
     match &inode.node.kind {
         Kind::File(extent) => {
-            let mut buffer = vec![0; CHUNK];
+            let length = range.end.saturating_sub(range.start).min(CHUNK as u64);
+            let mut buffer = vec![0; length as usize];
             let mut at = range.start;
             while at < range.end {
                 let count = (range.end.saturating_sub(at)).min(CHUNK as u64);

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use crate::BLOCK;
 use crate::tree::{Kind, Node, NodeId, Tree};
+use crate::{BLOCK, BLOCK_LEN};
 
 use super::ErofsError;
 use super::disk::{self, Data, SLOT};
@@ -132,7 +132,6 @@ impl<'a> Plan<'a> {
     /// The kernel asks that a tail does not cross a block; inodes do not cross one either.
     fn place_inodes(&mut self) -> Result<(), ErofsError> {
         let mut next = (disk::SUPERBLOCK.saturating_add(disk::SUPERBLOCK_LEN)) as u64;
-        let block = BLOCK as u64;
         for inode in &mut self.inodes {
             let meta = &inode.node.meta;
             inode.extended = meta.mtime != self.build_time
@@ -142,29 +141,28 @@ impl<'a> Plan<'a> {
                 || inode.size > u64::from(u32::MAX);
             let header = if inode.extended { 64_usize } else { 32 };
             let head = header.saturating_add(inode.xattrs.len());
-            let tail = (inode.size % block) as usize;
+            let tail = (inode.size % BLOCK_LEN) as usize;
             let both = head.saturating_add(tail);
             let inline = tail > 0 && both <= INLINE && !matches!(inode.data, Data::Device(_));
             if inline {
                 inode.data = Data::Inline(0);
             }
             let together = if inline { both } else { header } as u64;
-            if (next % block).saturating_add(together) > block {
-                next = next.next_multiple_of(block);
+            if (next % BLOCK_LEN).saturating_add(together) > BLOCK_LEN {
+                next = next.next_multiple_of(BLOCK_LEN);
             }
             inode.offset = next;
             let length = if inline { both } else { head } as u64;
             next = next.saturating_add(length).next_multiple_of(SLOT);
         }
-        self.data_start = next.next_multiple_of(block);
+        self.data_start = next.next_multiple_of(BLOCK_LEN);
         Ok(())
     }
 
     fn place_data(&mut self) -> Result<(), ErofsError> {
-        let block = BLOCK as u64;
-        let mut next = self.data_start / block;
+        let mut next = self.data_start / BLOCK_LEN;
         for inode in &mut self.inodes {
-            let count = inode.outside().div_ceil(block);
+            let count = inode.outside().div_ceil(BLOCK_LEN);
             let start = if count == 0 { 0 } else { u32::try_from(next).map_err(|_| ErofsError::TooLarge)? };
             match &mut inode.data {
                 Data::Plain(at) | Data::Inline(at) => *at = start,
@@ -178,7 +176,7 @@ impl<'a> Plan<'a> {
 }
 
 fn whole(size: u64) -> u64 {
-    size.saturating_sub(size % BLOCK as u64)
+    size.saturating_sub(size % BLOCK_LEN)
 }
 
 /// A directory's names with `.` and `..` at their sorted place.

@@ -8,7 +8,8 @@ use aes::Aes256;
 use aes::cipher::KeyInit;
 use coffer_guest_containers::ContainerSpec;
 use coffer_sys_dm::{
-    CryptTable, LoopOptions, VerityTable, attach_loop, map_crypt, map_verity, unmap, version,
+    CryptTable, LoopOptions, VerityTable, attach_loop, map_crypt, map_verity, unmap, verity_is_corrupt,
+    version,
 };
 use coffer_sys_mount::{
     Flags, block_device_by_serial, leave_initramfs, load_modules_listed_in, mount, mount_early, unmount,
@@ -363,8 +364,10 @@ fn flipped_byte() {
     let target = Path::new("/run/flipped");
     mount_plain(&device, target).unwrap();
     assert_eq!(fs::read_to_string(target.join("secret")).unwrap(), SECRET, "the rest still reads");
+    assert!(!verity_is_corrupt(&names[0]).unwrap());
     let error = fs::read(target.join("big")).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(nix::errno::Errno::EIO as i32), "{error}");
+    assert!(verity_is_corrupt(&names[0]).unwrap());
     unmount(target).unwrap();
     close(&names);
 }

@@ -85,10 +85,7 @@ async fn the_first_start_tells_what_it_made_and_all_of_it_is_private() {
 async fn the_connection_is_tls_1_3_and_post_quantum() {
     let lab = Lab::bare(crate::tpm_judges(), None).await;
     let mut roots = rustls::RootCertStore::empty();
-    use rustls_pki_types::pem::PemObject;
-    roots
-        .add(rustls_pki_types::CertificateDer::from_pem_slice(lab.broker.ca_pem().as_bytes()).unwrap())
-        .unwrap();
+    roots.add(CertificateDer::from_pem_slice(lab.broker.ca_pem().as_bytes()).unwrap()).unwrap();
     let connect = |version: &'static rustls::SupportedProtocolVersion| {
         let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider)

@@ -6,8 +6,11 @@ use coffer_core_seal::tree::{Contents, Kind, Node, NodeId};
 
 use super::*;
 
-/// A tar with entries written by hand: `(type, path, link or content, pax records)`.
-fn tar_of(entries: &[(u8, &str, &str, &[(&str, &[u8])])]) -> Vec<u8> {
+/// Type, path, link or content, pax records.
+type Written<'a> = (u8, &'a str, &'a str, &'a [(&'a str, &'a [u8])]);
+
+/// A tar with entries written by hand.
+fn tar_of(entries: &[Written<'_>]) -> Vec<u8> {
     let mut builder = ::tar::Builder::new(Vec::new());
     for (kind, path, text, pax) in entries {
         builder.append_pax_extensions(pax.iter().copied()).unwrap();

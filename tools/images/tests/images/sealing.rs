@@ -9,8 +9,8 @@ use coffer_core_oci::SealedBlock;
 use coffer_core_seal::ocicrypt::Locked;
 use coffer_core_secret::SecretBytes;
 use coffer_tools_images::{
-    Destination, ImageError, Layout, Progress, SealFormat, SealOptions, inspect, new_image_key, open_sealed,
-    resolve, seal,
+    Destination, ImageError, Layout, Progress, SealFormat, SealOptions, Source, inspect, new_image_key,
+    open_sealed, resolve, seal,
 };
 
 use crate::support::{CANARY, compare, holds, tool, umoci};
@@ -170,5 +170,54 @@ async fn key_of_the_wrong_length_is_refused_and_new_keys_fit() {
     for format in [SealFormat::SealedBlock, SealFormat::Ocicrypt] {
         let options = SealOptions::new(format, KEY_URI, new_image_key(format).unwrap());
         seal(&image.source(), &destination, options, &Progress::none()).await.unwrap();
+    }
+}
+
+/// Not a test of its own: the program that the next test kills.
+#[tokio::test]
+async fn child_that_seals_until_it_is_killed() {
+    let (Ok(source), Ok(destination)) = (std::env::var("COFFER_TEST_FROM"), std::env::var("COFFER_TEST_TO"))
+    else {
+        return;
+    };
+    let (source, destination) = (Source::parse(&source).unwrap(), Destination::parse(&destination).unwrap());
+    loop {
+        let options = options(SealFormat::SealedBlock);
+        seal(&source, &destination, options, &Progress::none()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn killed_at_any_moment_a_layout_is_whole_and_the_next_seal_works() {
+    let Some(image) = umoci() else { return };
+    for (round, wait) in [3, 20, 45, 70, 100, 140, 190, 250].into_iter().enumerate() {
+        let directory = image.path(&format!("killed-{round}"));
+        let text = format!("oci:{directory}:sealed");
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "sealing::child_that_seals_until_it_is_killed"])
+            .env("COFFER_TEST_FROM", format!("oci:{}:plain", image.layout))
+            .env("COFFER_TEST_TO", &text)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let destination = Destination::parse(&text).unwrap();
+        let read = |resolved: coffer_tools_images::Resolved| {
+            let layout = Layout::open(Path::new(&directory)).unwrap();
+            let mut reader = open_sealed(&layout, &resolved, &key(64)).unwrap();
+            io::copy(&mut reader, &mut io::sink()).unwrap()
+        };
+        match resolve(&destination.as_source()).await {
+            Ok(resolved) => assert!(read(resolved) > 0),
+            Err(ImageError::NotFound { .. } | ImageError::Layout { .. }) => {}
+            Err(other) => panic!("after {wait} ms: {other}"),
+        }
+        let options = options(SealFormat::SealedBlock);
+        seal(&image.source(), &destination, options, &Progress::none()).await.unwrap();
+        assert!(read(resolve(&destination.as_source()).await.unwrap()) > 0);
+        let left = fs::read_dir(Path::new(&directory).join(".coffer")).unwrap().count();
+        assert_eq!(left, 1, "only the lock is left after a kill at {wait} ms");
     }
 }

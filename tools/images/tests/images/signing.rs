@@ -7,7 +7,7 @@ use base64::Engine;
 use coffer_core_oci::simple_signing::{SIGNATURE_ANNOTATION, signature_tag};
 use coffer_core_oci::{Manifest, SignatureError};
 use coffer_core_secret::Secret;
-use coffer_tools_images::{Destination, ImageError, Layout, Source, inspect, keygen, sign, verify};
+use coffer_tools_images::{Destination, ImageError, Layout, Source, inspect, keygen, sign, sign_as, verify};
 
 use crate::support::tool;
 
@@ -82,6 +82,10 @@ async fn signing_again_replaces_ours_and_keeps_those_of_others() {
     verify(&source, &ours.public_pem).await.unwrap();
     verify(&source, &theirs.public_pem).await.unwrap();
     assert_eq!(inspect(&source).await.unwrap().signatures.len(), 2);
+    sign_as(&destination, &ours.private_pem, "registry.example/team/app").await.unwrap();
+    let names: Vec<_> =
+        inspect(&source).await.unwrap().signatures.into_iter().map(|signature| signature.identity).collect();
+    assert_eq!(names, ["", "", "registry.example/team/app"]);
 }
 
 #[tokio::test]

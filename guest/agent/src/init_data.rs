@@ -1,0 +1,81 @@
+//! Init-data: read from its disk, bound to the machine, and only then acted on (I-5).
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+use coffer_core_initdata::{Attestation, DISK_HEADER, GuestConfig, InitData, InitDataError};
+use coffer_guest_attest::{Bound, bind_init_data};
+use coffer_sys_mount::block_device_by_serial;
+use coffer_sys_tpm::Tpm;
+
+use crate::refusal;
+use crate::stop::Stop;
+
+const SERIAL: &str = "coffer-initdata";
+const DISK_PATIENCE: Duration = Duration::from_secs(10);
+const TPM: &str = "/dev/tpmrm0";
+const AGAIN: &str = "Make init-data again (`coffer run` does) and attach it as the disk coffer-initdata.";
+
+/// What the owner says, and the TPM that it is bound to.
+pub(crate) struct Owner {
+    pub(crate) init_data: InitData,
+    pub(crate) config: GuestConfig,
+    /// The TPM and what was extended; none only where nothing is attested.
+    pub(crate) bound: Option<(Tpm, Bound)>,
+}
+
+/// Reads and binds. Nobody but the TPM is contacted.
+pub(crate) fn establish() -> Result<Owner, Stop> {
+    let init_data = read()?;
+    let config = match init_data.guest_config() {
+        Ok(Some(config)) => config,
+        Ok(None) => {
+            return Err(refusal("init-data.coffer.missing", "init-data has no entry coffer.toml", AGAIN));
+        }
+        Err(why) => return Err(unusable(&why)),
+    };
+    let bound = match Tpm::open(TPM) {
+        Ok(mut tpm) => {
+            let bound = bind_init_data(&mut tpm, &init_data.digest())?;
+            Some((tpm, bound))
+        }
+        // Without attestation nobody would look at the binding; the timeline says that there is none.
+        Err(_) if config.attestation == Attestation::InsecureNone => None,
+        Err(why) => {
+            return Err(refusal(
+                "attestation.no-tee",
+                format!("init-data requires attestation, and the machine has no TEE to attest with: {why}"),
+                "Start the machine with a TPM (`coffer doctor` says what is missing).",
+            ));
+        }
+    };
+    Ok(Owner { init_data, config, bound })
+}
+
+fn read() -> Result<InitData, Stop> {
+    let disk = block_device_by_serial(SERIAL, DISK_PATIENCE)
+        .map_err(|why| refusal("init-data.disk.missing", why.to_string(), AGAIN))?;
+    let bytes = read_disk(&disk)?;
+    InitData::from_disk(&bytes).map_err(|why| unusable(&why))
+}
+
+/// As much of the disk as its header says, which is bounded.
+fn read_disk(disk: &Path) -> Result<Vec<u8>, Stop> {
+    let failed = |why: std::io::Error| {
+        refusal("init-data.disk.unreadable", format!("reading {}: {why}", disk.display()), AGAIN)
+    };
+    let mut file = File::open(disk).map_err(failed)?;
+    let mut header = [0; DISK_HEADER];
+    file.read_exact(&mut header).map_err(failed)?;
+    let length = InitData::disk_length(&header).map_err(|why| unusable(&why))?;
+    let mut bytes = header.to_vec();
+    let rest = length.saturating_sub(u64::try_from(DISK_HEADER).unwrap_or(u64::MAX));
+    file.take(rest).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+fn unusable(why: &InitDataError) -> Stop {
+    refusal(why.code(), why.to_string(), AGAIN)
+}

@@ -1,0 +1,161 @@
+//! One request from the host, from the first look to the workload's end. The order is the law (README).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use coffer_core_channel::{ImageSource, Kind, Open, RunRequest};
+use coffer_core_digest::Digest;
+use coffer_core_initdata::Attestation;
+use coffer_guest_attest::{Broker, KeyClient, Keys, Patience, TpmSource};
+use coffer_guest_containers::{Cgroup, ContainerSpec};
+use coffer_guest_gate::{Admitted, Authorized, Container, Gate, GateError, Pin};
+use coffer_guest_hub::Hub;
+use coffer_guest_images::{
+    BlobSource, Found, ImageError, ImageFault, ImageStore, Prepared, Progress, Registry, RegistryRoots,
+};
+
+use crate::boot::{IMAGES, Machine};
+use crate::channel::Link;
+use crate::host_blobs::HostBlobs;
+use crate::init_data::{self, Owner};
+use crate::outbox::{Orders, Outbox};
+use crate::stop::Stop;
+use crate::{network, refusal, relay};
+
+/// Runs what the host asks for, if the owner allows it. Gives the workload's exit code.
+pub(crate) async fn run(
+    machine: &Machine,
+    link: &Link,
+    outbox: &Outbox,
+    orders: &mut Orders,
+) -> Result<i32, Stop> {
+    outbox.step("boot", "the guest is up".into());
+    let owner = init_data::establish()?;
+    let binding = if owner.bound.is_some() { "bound to PCR 8" } else { "not bound: no TPM" };
+    outbox.step("init-data", format!("{}, {binding}", owner.init_data.digest()));
+    let request = request(orders).await?;
+    let gate = Gate::new(&owner.config);
+    let admitted = gate.admit(&request)?;
+    outbox.step("gate", "name, arguments and environment are those of init-data".into());
+    network::bring_up_loopback().await?;
+    if let Some(network) = &request.network {
+        network::configure(network).await?;
+    }
+    let roots = RegistryRoots::of(&owner.init_data)?;
+    let keys = attest(machine, owner, outbox).await?;
+    let (source, disks) = source(&request, link, &roots)?;
+    let found = Found::fetch(&*source).await?;
+    let authorized = authorize(&admitted, &found)?;
+    outbox.step("gate", pinned(authorized.get()));
+    let store = ImageStore::new(PathBuf::from(IMAGES).join("image"), disks, keys.clone());
+    let prepared = store.prepare(&*source, &found, &authorized, outbox).await?;
+    if let Some(keys) = keys {
+        serve_hub(keys, authorized.get()).await?;
+    }
+    let Prepared { root, process, integrity } = prepared;
+    let mut spec = ContainerSpec::new(root, process.args);
+    spec.env = process.env;
+    spec.cwd = process.cwd;
+    spec.user = process.user;
+    spec.terminal = authorized.get().terminal;
+    spec.hosts = Some(network::HOSTS.into());
+    let dns = request.network.as_ref().and_then(|network| network.dns.parse().ok());
+    spec.resolv_conf = dns.map(network::resolv_conf);
+    let path = Path::new("/sys/fs/cgroup/workload").to_owned();
+    spec.cgroup = Some(Cgroup { path, memory_max: None, pids_max: None });
+    relay::run(&spec, process.stop_signal.as_deref(), integrity, link, outbox, orders).await
+}
+
+/// The run stream's first frame.
+async fn request(orders: &mut Orders) -> Result<RunRequest, Stop> {
+    let frame = orders.next().await?.ok_or(Stop::HostGone)?;
+    match (frame.kind, frame.parse()) {
+        (Kind::Open, Ok(Open::Run(request))) => Ok(request),
+        _ => Err(refusal(
+            "channel.request",
+            "the host's first frame asks for nothing to run",
+            "Use a launcher of the same version as the guest.",
+        )),
+    }
+}
+
+/// Attests once, before anything is fetched, and says how it went. Gives the way to the owner's keys.
+async fn attest(machine: &Machine, owner: Owner, outbox: &Outbox) -> Result<Option<Arc<dyn Keys>>, Stop> {
+    if owner.config.attestation == Attestation::InsecureNone {
+        outbox.step("attestation", "insecure-none: nobody is asked and there are no keys".into());
+        return Ok(None);
+    }
+    let (Some(broker), Some((tpm, bound))) = (owner.config.broker, owner.bound) else {
+        return Err(refusal(
+            "attestation.no-tee",
+            "init-data requires attestation, and there is no broker or no TEE to attest with",
+            "Name a broker in init-data, and start the machine with a TPM.",
+        ));
+    };
+    let way = Broker::new(&broker.url, &broker.certificate, Patience::default())?;
+    let source = Arc::new(TpmSource::new(tpm, bound, machine.command_line.clone()));
+    let client = KeyClient::new(way, source, owner.init_data.text().to_owned());
+    let attested = client.attest_as_expected().await?;
+    let status = serde_json::to_string(&attested.status).unwrap_or_default();
+    let detail = format!("{} by {}, attempt {}", status.trim_matches('"'), broker.url, attested.attempt);
+    outbox.step("attestation", detail);
+    Ok(Some(Arc::new(client)))
+}
+
+type Source = (Box<dyn BlobSource>, HashMap<Digest, String>);
+
+/// Where the request says that the image is, and which of its blobs are disks.
+fn source(request: &RunRequest, link: &Link, roots: &RegistryRoots) -> Result<Source, Stop> {
+    match &request.source {
+        ImageSource::Registry { reference, plain_http } => {
+            Ok((Box::new(Registry::new(reference, *plain_http, roots)?), HashMap::new()))
+        }
+        ImageSource::Host { manifest, signatures, disks } => {
+            let manifest = digest(manifest)?;
+            let signatures = signatures.iter().map(|text| digest(text)).collect::<Result<_, _>>()?;
+            let disk = |(text, serial): &(String, String)| Ok::<_, Stop>((digest(text)?, serial.clone()));
+            let disks = disks.iter().map(disk).collect::<Result<_, _>>()?;
+            Ok((Box::new(HostBlobs::new(link.clone(), manifest, signatures)), disks))
+        }
+    }
+}
+
+fn digest(text: &str) -> Result<Digest, Stop> {
+    let wrong = |why: String| -> ImageError { Box::new(ImageFault::Reference { why }) };
+    text.parse().map_err(|why| wrong(format!("the request's digest: {why}")).into())
+}
+
+/// The gate's word on what was found: the document that was named, or the manifest within it.
+fn authorize(admitted: &Admitted<'_>, found: &Found) -> Result<Authorized<Container>, Stop> {
+    let mut refusal: Option<GateError> = None;
+    for candidate in found.candidates() {
+        match admitted.authorize(candidate) {
+            Ok(authorized) => return Ok(authorized),
+            // What was named is what the user knows.
+            Err(error) => refusal = refusal.or(Some(error)),
+        }
+    }
+    Err(refusal.map_or(Stop::HostGone, Stop::from))
+}
+
+fn pinned(container: &Container) -> String {
+    match &container.pin {
+        Pin::Digest => format!("{} is pinned by init-data", container.manifest),
+        Pin::Signature(key) => format!("{} is signed by key {key}", container.manifest),
+    }
+}
+
+/// The workload's local API, for as long as the machine is on.
+async fn serve_hub(keys: Arc<dyn Keys>, container: &Container) -> Result<(), Stop> {
+    let listener = tokio::net::TcpListener::bind(coffer_guest_hub::ADDRESS).await.map_err(|why| {
+        refusal("hub.listen", format!("{}: {why}", coffer_guest_hub::ADDRESS), "Start the machine again.")
+    })?;
+    let hub = Arc::new(Hub::new(keys, container.resource.clone()));
+    tokio::spawn(async move {
+        if let Err(why) = coffer_guest_hub::serve(listener, hub).await {
+            crate::console::line(&format!("the local API ended: {why}"));
+        }
+    });
+    Ok(())
+}
