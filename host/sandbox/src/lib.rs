@@ -5,6 +5,9 @@
 //! the owner: the guest checks every blob, and the broker checks the guest.
 //! Left out: building the guest (`tools/guest-image`), measuring it (`core/launch`), choosing what to run.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects))]
+
 mod blobs;
 mod config;
 mod console;

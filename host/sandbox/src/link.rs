@@ -124,7 +124,10 @@ async fn read_run(mut reader: impl AsyncRead + Unpin, told: Sender<Heard>) -> io
                     )));
                 }
             };
-            if told.send(heard).await.is_err() {
+            // After the last frame the host closes the channel: only then the guest knows that the frame arrived, and
+            // may power off. What it had only queued would be lost with it.
+            let last = matches!(heard, Heard::Exit(_) | Heard::Refusal(_));
+            if told.send(heard).await.is_err() || last {
                 return Ok(());
             }
         }

@@ -130,7 +130,7 @@ fn start_machine(spec: &mut MachineSpec) -> Result<Box<dyn Machine>, SandboxErro
             Err(MachineError::Ended { errors, .. })
                 if errors.contains("unable to set guest cid") && trial < CID_TRIALS =>
             {
-                trial += 1;
+                trial = trial.saturating_add(1);
                 spec.channel = Some(Channel::Vsock { cid: choose_cid(trial) });
             }
             other => return Ok(other?),
@@ -157,7 +157,7 @@ fn machine_spec(config: &SandboxConfig, run_dir: &Path) -> Result<MachineSpec, S
     let mut disks = vec![Disk { path: init_data, serial: INIT_DATA_SERIAL.into(), read_only: true }];
     for disk in &config.disks {
         let size = fs::metadata(&disk.path).map_err(SandboxError::file("look at", &disk.path))?.len();
-        if size == 0 || size % 512 != 0 {
+        if size == 0 || !size.is_multiple_of(512) {
             return Err(SandboxError::DiskSize { path: disk.path.clone(), size });
         }
         disks.push(Disk { path: disk.path.clone(), serial: disk_serial(&disk.digest), read_only: true });
@@ -217,7 +217,8 @@ fn check_memory(config: &SandboxConfig) -> Result<(), SandboxError> {
         Accelerator::Kvm => 0,
         Accelerator::SoftwareEmulation => EMULATION_OVERHEAD_MIB,
     };
-    let needed_mib = u64::from(config.memory_mib) + MACHINE_OVERHEAD_MIB + emulation;
+    let needed_mib =
+        u64::from(config.memory_mib).saturating_add(MACHINE_OVERHEAD_MIB).saturating_add(emulation);
     match coffer_host_vmm::doctor::available_memory_mib() {
         Some(available_mib) if available_mib < needed_mib => {
             Err(SandboxError::NotEnoughMemory { needed_mib, available_mib })

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -138,7 +139,9 @@ fn spawn(state: &Path, log: &Path, descriptor: OwnedFd, arguments: &[&str]) -> R
         .current_dir(state)
         .stdin(Stdio::null())
         .stdout(output)
-        .stderr(output_too);
+        .stderr(output_too)
+        // An interrupt at the terminal is the owner's to handle, not the TPM's.
+        .process_group(0);
     coffer_sys_process::pass_descriptors(&mut command, vec![(descriptor, DESCRIPTOR)]);
     match coffer_sys_process::spawn_guarded(&mut command) {
         Ok(child) => Ok(child),

@@ -39,6 +39,13 @@ impl Refused {
         Self { status: StatusCode::NOT_IMPLEMENTED, body: Box::new(body) }
     }
 
+    /// What was named is not there (any more). A list shows what is.
+    pub(crate) fn missing(detail: impl Into<String>) -> Self {
+        let mut refused = Self::new(Code::RouteUnknown, detail);
+        refused.body.remedy = Some("Look at the list for the names that there are.".to_string());
+        refused
+    }
+
     /// Adds the reasons; the first one's code becomes the refusal's.
     pub(crate) fn because(mut self, causes: Vec<Cause>) -> Self {
         if let Some(first) = causes.first() {

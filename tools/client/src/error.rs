@@ -62,7 +62,7 @@ impl ClientError {
 
 /// The broker's refusal, as it said it.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the broker refused ({status}, {code}): {detail}{}", next_step(.causes, .remedy))]
+#[error("the broker refused ({status}, {code}): {}{}", sentence(.detail), next_step(.causes, .remedy))]
 pub struct Refusal {
     /// The HTTP status.
     pub status: u16,
@@ -76,6 +76,11 @@ pub struct Refusal {
     pub remedy: Option<String>,
     /// The attempt that `coffer explain` can show.
     pub attempt: Option<String>,
+}
+
+/// With its full stop; titles of checks have none.
+fn sentence(text: &str) -> String {
+    if text.ends_with(['.', '!', '?']) { text.to_string() } else { format!("{text}.") }
 }
 
 fn next_step(causes: &[Cause], remedy: &Option<String>) -> String {

@@ -54,8 +54,10 @@ pub(crate) fn replay(
     };
     let group = Check::group(CODE, title, compared).source(SOURCE);
     let proven = !group.has_failed();
+    // What is not extended proves nothing by itself; whoever uses it compares it with what is (the startup locality
+    // with PCR 0, the note of the command line with its measured hash).
     let believed = |event: &Event| {
-        event.is_extended() && u8::try_from(event.register).is_ok_and(|pcr| registers.contains_key(&pcr))
+        !event.is_extended() || u8::try_from(event.register).is_ok_and(|pcr| registers.contains_key(&pcr))
     };
     // The quote says nothing of the digests that the log has for other banks.
     let proven_part = |mut event: Event| {

@@ -71,7 +71,7 @@ pub(crate) async fn attempts(State(broker): State<Broker>) -> Answer {
 
 pub(crate) async fn attempt(State(broker): State<Broker>, Path(id): Path<String>) -> Answer {
     let store = &broker.inner().store;
-    let missing = || Refused::new(Code::RouteUnknown, "There is no attempt of that name, or no longer.");
+    let missing = || Refused::missing("There is no attempt of that name, or no longer.");
     let body = store.attempt(&id)?.ok_or_else(missing)?;
     let record = Record::read(body.expose()).ok_or(Code::Internal)?;
     let mut summary = record.summary;
@@ -123,10 +123,7 @@ pub(super) async fn put_in_force(broker: &Broker, body: PolicyBody) -> Answer {
 fn known_policy(name: &str) -> Result<(), Refused> {
     match name == RESOURCE {
         true => Ok(()),
-        false => Err(Refused::new(
-            Code::RouteUnknown,
-            "There is one policy, `resource`; it decides who gets resources.",
-        )),
+        false => Err(Refused::missing("There is one policy, `resource`; it decides who gets resources.")),
     }
 }
 
@@ -206,7 +203,7 @@ async fn change(
             tracing::info!(what, name, "changed");
             Ok(StatusCode::OK.into_response())
         }
-        false => Err(Refused::new(Code::RouteUnknown, format!("There is no {what} of that name."))),
+        false => Err(Refused::missing(format!("There is no {what} of that name."))),
     }
 }
 

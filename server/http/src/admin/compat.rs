@@ -88,7 +88,7 @@ pub(crate) async fn reference(State(broker): State<Broker>, Path(id): Path<Strin
     let references = broker.inner().references();
     match references.iter().find(|values| values.id() == id) {
         Some(values) => Ok(json(StatusCode::OK, values)),
-        None => Err(Refused::new(Code::RouteUnknown, "There are no reference values of that name.")),
+        None => Err(Refused::missing("There are no reference values of that name.")),
     }
 }
 

@@ -1,0 +1,132 @@
+//! The client against a broker on loopback that runs the protocol's other end.
+
+mod broker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::{FakeBroker, Transport};
+use coffer_core_evidence::{ReportData, Tee};
+use coffer_core_protocol::error::Code;
+use coffer_core_protocol::uri::ResourcePath;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// Evidence that only says what it is bound to.
+struct Stated;
+
+impl EvidenceSource for Stated {
+    fn tee(&self) -> Tee {
+        Tee::Tpm
+    }
+
+    fn evidence(&self, report_data: ReportData) -> Pending<'_, Value> {
+        Box::pin(async move { Ok(json!({"bound-to": report_data.digest().hex()})) })
+    }
+}
+
+const PATIENCE: Patience =
+    Patience { attempts: 2, pause: Duration::from_millis(5), timeout: Duration::from_secs(10) };
+
+fn client(url: &str, certificate: &str) -> KeyClient {
+    let broker = Broker::new(url, certificate, PATIENCE).expect("broker");
+    KeyClient::new(broker, Arc::new(Stated), "algorithm = \"sha256\"".into())
+}
+
+fn key() -> ResourcePath {
+    ResourcePath::new("default", "key", "1").expect("path")
+}
+
+#[tokio::test]
+async fn a_resource_is_opened_with_the_key_that_was_in_the_evidence() {
+    let broker = FakeBroker::start(Transport::Tls).await;
+    let client = client(&broker.url, &broker.certificate);
+    let attested = client.attest_as_expected().await.expect("attested");
+    assert_eq!(attested.status, coffer_core_protocol::ear::Status::Affirming);
+    let secret = client.resource(&key()).await.expect("released");
+    assert!(secret.equals(b"the key"));
+    assert_eq!(broker.attestations(), 1, "one attestation serves both");
+    assert_eq!(broker.init_data().as_deref(), Some("algorithm = \"sha256\""));
+    assert_eq!(broker.key_exchange().as_deref(), Some("X25519MLKEM768"));
+}
+
+#[tokio::test]
+async fn an_old_token_is_renewed_and_no_more_than_three_times() {
+    let broker = FakeBroker::start(Transport::Plain).await;
+    let client = client(&broker.url, &broker.certificate);
+    broker.forget_tokens(1);
+    assert!(client.resource(&key()).await.expect("released").equals(b"the key"));
+    assert_eq!(broker.attestations(), 2);
+    broker.forget_tokens(100);
+    let error = client.resource(&key()).await.err().expect("never accepted");
+    assert_eq!(error.code(), "token.expired");
+    assert_eq!(broker.attestations(), 2 + 3);
+}
+
+#[tokio::test]
+async fn the_brokers_refusal_keeps_its_causes_and_the_attempts_name() {
+    let broker = FakeBroker::start(Transport::Plain).await;
+    let client = client(&broker.url, &broker.certificate);
+    broker.refuse_resources(Code::PolicyDenied, "platform.software");
+    let refusal = client.resource(&key()).await.err().expect("denied").refusal();
+    assert_eq!(refusal.code, "platform.software");
+    assert!(refusal.message.contains("policy.denied"), "{}", refusal.message);
+    assert_eq!(refusal.attempt.map(|attempt| attempt.len()), Some(32));
+    assert_eq!(broker.attestations(), 1, "a refusal is final");
+}
+
+#[tokio::test]
+async fn a_contraindicated_machine_is_refused_with_the_failed_check() {
+    let broker = FakeBroker::start(Transport::Plain).await;
+    broker.judge("measurement.command-line");
+    let client = client(&broker.url, &broker.certificate);
+    let refusal = client.attest_as_expected().await.expect_err("contraindicated").refusal();
+    assert_eq!(refusal.code, "measurement.command-line");
+    assert_eq!(refusal.expected.as_deref(), Some("quiet"));
+    assert!(client.attest().await.is_ok(), "the token is genuine all the same");
+}
+
+#[tokio::test]
+async fn an_absent_broker_is_told_from_one_with_another_certificate() {
+    let broker = FakeBroker::start(Transport::Tls).await;
+    let other = FakeBroker::start(Transport::Tls).await;
+    let error = client(&broker.url, &other.certificate).attest().await.expect_err("foreign");
+    assert_eq!(error.code(), "broker.certificate", "{error}");
+    let nobody = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        format!("https://{}", listener.local_addr().expect("address"))
+    };
+    let error = client(&nobody, &broker.certificate).attest().await.expect_err("nobody");
+    assert_eq!(error.code(), "broker.unreachable", "{error}");
+    assert!(matches!(error, AttestError::Unreachable { attempts: 2, .. }));
+}
+
+#[tokio::test]
+async fn a_redirection_is_not_followed() {
+    let broker = FakeBroker::start(Transport::Plain).await;
+    broker.redirect();
+    let error = client(&broker.url, &broker.certificate).attest().await.expect_err("redirected");
+    assert_eq!(error.code(), "broker.protocol");
+    assert!(error.to_string().contains("redirection"), "{error}");
+    assert_eq!(broker.attestations(), 0);
+}
+
+#[tokio::test]
+async fn evidence_for_the_workload_is_over_its_own_data_and_bounded() {
+    let broker = FakeBroker::start(Transport::Plain).await;
+    let client = client(&broker.url, &broker.certificate);
+    let evidence: Value =
+        serde_json::from_slice(&client.evidence(b"abc").await.expect("evidence")).expect("JSON");
+    assert!(evidence["bound-to"].as_str().is_some_and(|text| text.starts_with("61626300")));
+    let error = client.evidence(&[0; 65]).await.expect_err("too long");
+    assert_eq!(error.code(), "attestation.runtime-data");
+}
+
+#[test]
+fn a_broker_that_cannot_be_pinned_is_refused() {
+    for (url, certificate) in [("https://x", ""), ("ftp://x", "x"), ("no url", "x")] {
+        let error = Broker::new(url, certificate, PATIENCE).err().expect(url);
+        assert_eq!(error.code(), "broker.config");
+    }
+}
