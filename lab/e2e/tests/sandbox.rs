@@ -284,7 +284,7 @@ fn a_workload_in_a_terminal_sees_one_and_ends_with_its_signal() -> Result<()> {
 #[test]
 fn an_image_of_another_tool_is_sealed_the_same_way_twice() -> Result<()> {
     let Some(world) = World::enter() else { return Ok(()) };
-    fs::write(world.path("fixed.key"), [7; 64])?;
+    fs::write(world.path("fixed.key"), (0..64).collect::<Vec<u8>>())?;
     busybox_layout(&world.path("again/web"))?;
     for to in ["twice/a", "twice/b"] {
         world.done(&format!(
