@@ -164,7 +164,8 @@ impl Demo {
 
         step("refusal 4: init-data is changed after it was measured");
         let init_data = fs::read_to_string(self.folder.join("init-data.toml"))?;
-        fs::write(self.folder.join("changed.toml"), format!("# one comment more\n{init_data}"))?;
+        let changed = init_data.replacen("attestation = ", "# The host was here.\nattestation = ", 1);
+        fs::write(self.folder.join("changed.toml"), changed)?;
         let words = ["run", "oci:sealed/nginx:latest", "--init-data", "changed.toml"];
         self.refused(&words, "measurement.init-data")?;
 

@@ -56,7 +56,12 @@ fn unpack_packages(work: &Path, root: &Path) -> Result<()> {
         Command::new("apt-cache").args(["show", name]).output().is_ok_and(|out| out.status.success())
     };
     let names = PACKAGES.iter().filter_map(|names| names.iter().find(known));
-    run::checked(Command::new("apt-get").args(["-qq", "download"]).args(names).current_dir(&archives))?;
+    run::checked(
+        Command::new("apt-get")
+            .args(["-qq", "-o", "APT::Sandbox::User=root", "download"])
+            .args(names)
+            .current_dir(&archives),
+    )?;
     for archive in fs::read_dir(&archives)? {
         run::checked(Command::new("dpkg-deb").arg("-x").arg(archive?.path()).arg(root))?;
     }

@@ -12,11 +12,12 @@ use crate::run;
 const TO_RUN: [&str; 3] = ["qemu-system-x86", "ovmf", "swtpm"];
 
 /// What the tests use besides: other programs' formats to compare with, and images that we did not make.
-const TO_TEST: [&str; 8] = [
+const TO_TEST: [&str; 9] = [
     "busybox-static",
     "cryptsetup-bin",
     "docker-registry",
     "erofs-utils",
+    "kmod",
     "openssl",
     "skopeo",
     "swtpm-tools",
@@ -40,8 +41,16 @@ pub(crate) struct Built {
     pub(crate) coffer: PathBuf,
     /// The guest's agent.
     pub(crate) agent: PathBuf,
-    /// A `COFFER_HOME` that holds the built guest and nothing else.
+    /// A `COFFER_HOME` that holds the built guest, and the kernel package that it was built from.
     pub(crate) guest: PathBuf,
+}
+
+impl Built {
+    /// The unpacked kernel package.
+    pub(crate) fn kernel(&self) -> Option<PathBuf> {
+        let cache = std::fs::read_dir(self.guest.join("cache")).ok()?;
+        cache.filter_map(|entry| Some(entry.ok()?.path())).find(|path| path.join("boot").is_dir())
+    }
 }
 
 /// `cargo xtask setup`.

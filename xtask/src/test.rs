@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that `cargo test` runs, on a machine that this sets up first.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
@@ -30,7 +31,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         cargo.env("COFFER_E2E_COFFER", &built.coffer);
         cargo.env("COFFER_E2E_AGENT", &built.agent);
         cargo.env("COFFER_E2E_GUEST", &built.guest);
+        if let Some(kernel) = built.kernel() {
+            cargo.env("COFFER_TEST_KERNEL", kernel);
+        }
     }
+    // A test that cannot run here says so and passes; without this its words would stay hidden.
+    cargo.args(["--", "--show-output"]);
     setup::step("running the tests");
     let mut child = cargo.stdout(Stdio::piped()).spawn().context("cargo test cannot be started")?;
     let mut sum = Sum::default();
@@ -40,7 +46,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         sum.add(&line);
     }
     let status = child.wait()?;
-    println!("\n{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped);
+    for (reason, times) in &sum.reasons {
+        println!("{reason} ({times} times)");
+    }
+    println!("\n{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped());
     if !status.success() || sum.failed > 0 {
         bail!("tests failed");
     }
@@ -52,11 +61,20 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 struct Sum {
     passed: u64,
     failed: u64,
-    skipped: u64,
+    ignored: u64,
+    /// Why something was left out, and how often.
+    reasons: BTreeMap<String, u64>,
 }
 
 impl Sum {
+    fn skipped(&self) -> u64 {
+        self.ignored + self.reasons.values().sum::<u64>()
+    }
+
     fn add(&mut self, line: &str) {
+        if line.starts_with("skipped: ") {
+            *self.reasons.entry(line.to_string()).or_default() += 1;
+        }
         let Some(counts) = line.strip_prefix("test result:") else { return };
         let count = |word: &str| {
             let part = counts.split([';', '.']).find(|part| part.trim().ends_with(word));
@@ -64,7 +82,7 @@ impl Sum {
         };
         self.passed += count("passed");
         self.failed += count("failed");
-        self.skipped += count("ignored");
+        self.ignored += count("ignored");
     }
 }
 
@@ -80,6 +98,9 @@ mod tests {
         );
         sum.add("test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out");
         sum.add("running 3 tests");
-        assert_eq!(sum, Sum { passed: 14, failed: 3, skipped: 1 });
+        sum.add("skipped: no vectors");
+        let reasons = [("skipped: no vectors".to_string(), 1)].into();
+        assert_eq!(sum, Sum { passed: 14, failed: 3, ignored: 1, reasons });
+        assert_eq!(sum.skipped(), 2);
     }
 }

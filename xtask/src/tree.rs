@@ -78,15 +78,14 @@ pub(crate) struct Package {
 pub(crate) struct Tree {
     pub(crate) law: Law,
     pub(crate) packages: Vec<Package>,
-    /// Every package of the graph, ours and others', with what it links (by name).
-    pub(crate) graph: BTreeMap<String, BTreeSet<String>>,
+    /// For each of our packages everything that it links, directly or through others (by name).
+    pub(crate) reach: BTreeMap<String, BTreeSet<String>>,
 }
 
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<MetaPackage>,
     workspace_members: BTreeSet<String>,
-    resolve: Resolve,
 }
 
 #[derive(Deserialize)]
@@ -100,28 +99,6 @@ struct MetaPackage {
 #[derive(Deserialize)]
 struct Dependency {
     name: String,
-    kind: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Resolve {
-    nodes: Vec<Node>,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    id: String,
-    deps: Vec<NodeDep>,
-}
-
-#[derive(Deserialize)]
-struct NodeDep {
-    pkg: String,
-    dep_kinds: Vec<DepKind>,
-}
-
-#[derive(Deserialize)]
-struct DepKind {
     kind: Option<String>,
 }
 
@@ -146,32 +123,27 @@ impl Tree {
             ]))
         })?;
         let metadata: Metadata = serde_json::from_str(&text).context("cargo metadata")?;
-        let names: BTreeMap<&str, &str> =
-            metadata.packages.iter().map(|p| (p.id.as_str(), p.name.as_str())).collect();
-        let name = |id: &str| names.get(id).map_or_else(String::new, ToString::to_string);
-        let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for node in &metadata.resolve.nodes {
-            let linked = node.deps.iter().filter(|dep| dep.dep_kinds.iter().any(|k| k.kind.is_none()));
-            graph.entry(name(&node.id)).or_default().extend(linked.map(|dep| name(&dep.pkg)));
-        }
         let members = metadata.packages.iter().filter(|p| metadata.workspace_members.contains(&p.id));
         let packages = members.map(|p| package(p, &root)).collect::<Result<Vec<_>>>()?;
-        Ok(Self { law, packages, graph })
+        let linked = packages.iter().map(|p| Ok((p.name.clone(), linked_by(&p.name)?)));
+        let reach = linked.collect::<Result<_>>()?;
+        Ok(Self { law, packages, reach })
     }
+}
 
-    /// Everything that `package` links, directly or through others.
-    pub(crate) fn reach(&self, package: &str) -> BTreeSet<String> {
-        let mut seen = BTreeSet::new();
-        let mut open = vec![package.to_string()];
-        while let Some(next) = open.pop() {
-            for used in self.graph.get(&next).into_iter().flatten() {
-                if seen.insert(used.clone()) {
-                    open.push(used.clone());
-                }
-            }
-        }
-        seen
-    }
+/// Asked of `cargo tree`, because `cargo metadata` also names what only a weak feature could bring in.
+fn linked_by(package: &str) -> Result<BTreeSet<String>> {
+    let text = run::output(run::cargo().args([
+        "tree",
+        "--package",
+        package,
+        "--edges=normal",
+        "--prefix=none",
+        "--format={p}",
+        "--target=x86_64-unknown-linux-gnu",
+    ]))?;
+    let names = text.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+    Ok(names.map(str::to_string).collect())
 }
 
 fn package(meta: &MetaPackage, root: &Path) -> Result<Package> {

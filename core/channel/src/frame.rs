@@ -1,7 +1,7 @@
 //! Frames: one byte of kind, four of length (big endian), then the payload.
 
-use serde::de::DeserializeOwned;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// The longest payload that either end accepts.
 pub const MAX_FRAME: usize = 1 << 20;

@@ -1,1 +1,3 @@
+//! Images made ready, from sources that lie.
+
 

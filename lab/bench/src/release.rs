@@ -1,8 +1,13 @@
-//! One key release: auth, attest, get. CPU of the broker alone; the attester's work is left out of the clock.
+//! Key releases: auth, attest, get. CPU of the broker alone; the attester's work is left out of the clock.
+//!
+//! Guests come one at a time, and many at once, when they share the syncs of the journal. Each guest has a key of its
+//! own for each release; whether its TPM was seen before is measured both ways. The guests affirm, under the policy
+//! `insecure-lab`.
 //!
 //! The unit is an ECDSA P-256 signature of the same library on the same core in the same run, because that is how
 //! the figure of Trustee 0.21 is known: 1.41 ms + 0.64 ms on a core that makes 42,700 such signatures a second.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -12,37 +17,51 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, header};
 use base64::Engine;
-use coffer_core_digest::Algorithm;
+use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_evidence::Tee;
+use coffer_core_launch::AddressWidth;
 use coffer_core_protocol::handshake::attester::Attester;
 use coffer_core_protocol::tee_key::TeeKey;
 use coffer_core_secret::SecretBytes;
 use coffer_lab_testpki::{EventLogBuilder, KeyKind, TpmFixture};
 use coffer_server_http::{Broker, BrokerConfig, TrustAnchorFile};
 use coffer_tools_client::AdminClient;
+use futures::future::join_all;
+use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use crate::clock::{cpu, us};
 
 /// Trustee's CPU for one release, in P-256 signatures of its core: 2.05 ms × 42,700 / s.
 const TRUSTEE_SIGNATURES: f64 = 2.05e-3 * 42_700.0;
-const POLICY: &str =
-    "package policy\nimport rego.v1\ndefault allow := false\nallow if data[\"resource-path\"]\n";
+/// `EV_EFI_ACTION`.
+const EFI_ACTION: u32 = 0x8000_0007;
+/// So many guests ask at once, where many do.
+const AT_ONCE: usize = 64;
 
 /// Measures and prints.
 pub(crate) fn measure(rounds: u32) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let fixture = TpmFixture::new(KeyKind::EccP256);
+    let guests = Guests::new();
     let root = folder.path().join("root.pem");
-    std::fs::write(&root, pem(&fixture.root_der()))?;
+    std::fs::write(&root, pem(&guests.known.root_der()))?;
     let mut config = BrokerConfig::new(&folder.path().join("broker"));
     config.trust_anchors = vec![TrustAnchorFile { name: "bench".into(), certificate: root, hardware: false }];
     let broker = Broker::open(config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(prepare(&broker, &guests))?;
     let signature = signature_time()?;
-    let [auth, attest, resource] = runtime.block_on(releases(&broker, &fixture, rounds))?;
-    let sum = auth + attest + resource;
-    println!("key release (software evidence, {rounds} rounds, CPU of the broker for one)");
+    println!("one ECDSA P-256 signature here: {:.1} µs", us(signature));
+    let rounds = usize::try_from(rounds)?;
+    let alone = runtime.block_on(releases(&broker, &guests, rounds, 1))?;
+    print("guests one at a time", alone, signature);
+    let together = runtime.block_on(releases(&broker, &guests, rounds, AT_ONCE))?;
+    print(&format!("{AT_ONCE} guests at once"), together, signature);
+    Ok(())
+}
+
+fn print(what: &str, [auth, attest, resource]: [Duration; 3], signature: Duration) {
+    println!("\nkey release, software evidence, {what}: CPU of the broker for one");
     let line = |name: &str, time: Duration| {
         println!(
             "  {name:<10} {:>8.1} µs  {:>6.1} signatures  {:>7.0}/s on one core",
@@ -54,14 +73,57 @@ pub(crate) fn measure(rounds: u32) -> Result<()> {
     line("auth", auth);
     line("attest", attest);
     line("resource", resource);
+    let sum = auth + attest + resource;
     line("all three", sum);
-    println!("  one ECDSA P-256 signature here: {:.1} µs", us(signature));
     let own = sum.as_secs_f64() / signature.as_secs_f64();
     println!(
         "  against Trustee 0.21 ({TRUSTEE_SIGNATURES:.1} signatures): {:.1}x (promise: 10x)",
         TRUSTEE_SIGNATURES / own
     );
-    Ok(())
+}
+
+/// The TPMs, and what all of them measure.
+struct Guests {
+    known: TpmFixture,
+    log: Vec<u8>,
+    registers: [Digest; 24],
+}
+
+impl Guests {
+    /// Thirty events, as many as a start in a machine has.
+    fn new() -> Self {
+        let mut log = EventLogBuilder::new(Algorithm::Sha256);
+        for number in 0..30_u8 {
+            log = log.event(number % 10, EFI_ACTION, &[number; 100]);
+        }
+        let (log, registers) = log.finish();
+        Self { known: TpmFixture::new(KeyKind::EccP256), log, registers }
+    }
+
+    /// The reference values that affirm them.
+    fn reference(&self) -> Value {
+        let registers: BTreeMap<String, Digest> =
+            (0..10).zip(self.registers).map(|(number, value)| (format!("pcr{number}"), value)).collect();
+        let lines: String = registers.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        let id = Digest::sha256(format!("tpm\nsha256\n{lines}").as_bytes()).hex();
+        let events: Vec<Value> = (0..30_u8)
+            .map(|number| {
+                json!({
+                    "register": number % 10, "kind": "EV_EFI_ACTION", "component": "boot-sequence",
+                    "digest": Digest::sha256(&[number; 100]), "detail": format!("step {number}"),
+                })
+            })
+            .collect();
+        let nothing = Digest::sha256(b"");
+        json!({
+            "version": 1, "id": format!("tpm-{}", id.get(..24).unwrap_or_default()), "platform": "tpm",
+            "origin": "bench", "bank": "sha256", "registers": registers, "events": events,
+            "artifacts": {
+                "firmware": nothing, "kernel": nothing, "initrd": nothing, "command_line": "",
+                "memory_mib": 512, "vcpus": 1, "address_width": AddressWidth::default(),
+            },
+        })
+    }
 }
 
 fn pem(der: &[u8]) -> String {
@@ -82,45 +144,61 @@ fn signature_time() -> Result<Duration> {
     Ok((cpu() - begun) / MANY)
 }
 
-async fn releases(broker: &Broker, fixture: &TpmFixture, rounds: u32) -> Result<[Duration; 3]> {
+/// Releases in groups of so many at once. What the guests do is between the broker's calls and not in their time.
+async fn releases(broker: &Broker, guests: &Guests, rounds: usize, at_once: usize) -> Result<[Duration; 3]> {
     let router = broker.router();
-    prepare(broker).await?;
-    let mut log = EventLogBuilder::new(Algorithm::Sha256);
-    for number in 0..30_u8 {
-        log = log.event(number % 10, 0x8000_0007, &[number; 100]);
-    }
-    let (log, registers) = log.finish();
+    let groups = rounds.div_ceil(at_once);
     let mut spent = [Duration::ZERO; 3];
-    for _ in 0..rounds {
-        let key = TeeKey::generate().context("a key")?;
-        let (attester, body) = Attester::begin(Tee::Tpm, key)?;
-        let auth = post("/kbs/v0/auth", None, body);
-        let begun = cpu();
-        let (cookie, body) = answer(&router, auth).await?;
-        spent[0] += cpu() - begun;
+    for _ in 0..groups {
+        let (mut attesters, mut requests) = (Vec::new(), Vec::new());
+        for _ in 0..at_once {
+            let (attester, body) = Attester::begin(Tee::Tpm, TeeKey::generate().context("a key")?)?;
+            attesters.push(attester);
+            requests.push(post("/kbs/v0/auth", None, body));
+        }
+        let answers = timed(&router, requests, &mut spent[0]).await?;
 
-        let (challenged, report_data) = attester.on_challenge(&body)?;
-        let evidence = fixture.evidence(&report_data.field(), registers, &log);
-        let (attesting, body) = challenged.evidence(evidence, "", None)?;
-        let attest = post("/kbs/v0/attest", cookie.as_deref(), body);
-        let begun = cpu();
-        let (_, body) = answer(&router, attest).await?;
-        spent[1] += cpu() - begun;
+        let (mut attestings, mut requests) = (Vec::new(), Vec::new());
+        for (attester, (cookie, body)) in attesters.into_iter().zip(answers) {
+            let (challenged, report_data) = attester.on_challenge(&body)?;
+            let evidence = guests.known.evidence(&report_data.field(), guests.registers, &guests.log);
+            let (attesting, body) = challenged.evidence(evidence, "", None)?;
+            attestings.push(attesting);
+            requests.push(post("/kbs/v0/attest", cookie.as_deref(), body));
+        }
+        let answers = timed(&router, requests, &mut spent[1]).await?;
 
-        let session = attesting.on_response(&body)?;
-        let get = Request::get("/kbs/v0/resource/bench/key/one")
-            .header(header::AUTHORIZATION, format!("Bearer {}", session.token()))
-            .body(Body::empty())?;
-        let begun = cpu();
-        let (_, body) = answer(&router, get).await?;
-        spent[2] += cpu() - begun;
-        ensure!(session.open(&body)?.equals(&[7; 32]), "another secret came");
+        let (mut sessions, mut requests) = (Vec::new(), Vec::new());
+        for (attesting, (_, body)) in attestings.into_iter().zip(answers) {
+            let session = attesting.on_response(&body)?;
+            let get = Request::get("/kbs/v0/resource/bench/key/one")
+                .header(header::AUTHORIZATION, format!("Bearer {}", session.token()))
+                .body(Body::empty())?;
+            sessions.push(session);
+            requests.push(get);
+        }
+        let answers = timed(&router, requests, &mut spent[2]).await?;
+        for (session, (_, body)) in sessions.into_iter().zip(answers) {
+            ensure!(session.open(&body)?.equals(&[7; 32]), "another secret came");
+        }
     }
-    Ok(spent.map(|time| time / rounds))
+    let count = u32::try_from(groups * at_once)?;
+    Ok(spent.map(|time| time / count))
+}
+
+async fn timed(
+    router: &Router,
+    requests: Vec<Request<Body>>,
+    spent: &mut Duration,
+) -> Result<Vec<(Option<String>, Vec<u8>)>> {
+    let begun = cpu();
+    let answers = join_all(requests.into_iter().map(|request| answer(router, request))).await;
+    *spent += cpu() - begun;
+    answers.into_iter().collect()
 }
 
 /// As an admin would: over TLS, with the key of the first start.
-async fn prepare(broker: &Broker) -> Result<()> {
+async fn prepare(broker: &Broker, guests: &Guests) -> Result<()> {
     let first = broker.first_start().context("the broker was there before")?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let url = broker.url(&listener);
@@ -133,7 +211,8 @@ async fn prepare(broker: &Broker) -> Result<()> {
         server.serve(listener, stopped).await
     });
     admin.put_resource("bench/key/one", SecretBytes::copy_of(&[7; 32])).await?;
-    admin.put_policy("resource", POLICY).await?;
+    admin.use_preset("resource", "insecure-lab").await?;
+    admin.add_reference(&guests.reference()).await?;
     drop((admin, stop));
     Ok(serving.await??)
 }

@@ -1,7 +1,6 @@
 //! Processes that end with their test.
 
 use std::fs;
-use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -31,20 +30,32 @@ pub fn wait_for(what: &str, limit: Duration, mut done: impl FnMut() -> bool) -> 
     Ok(())
 }
 
-/// The command lines of running processes that hold `word`, this one excepted.
-pub fn processes_naming(word: &str) -> Result<Vec<String>> {
-    let mut found = Vec::new();
+/// The processes that `parent` started, by id.
+pub fn children_of(parent: u32) -> Result<Vec<u32>> {
+    let mut children = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let path = entry?.path();
         let Some(id) = path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok()) else { continue };
-        let mut bytes = Vec::new();
-        let read = fs::File::open(path.join("cmdline")).and_then(|mut file| file.read_to_end(&mut bytes));
-        let line = String::from_utf8_lossy(&bytes).replace('\0', " ");
-        if read.is_ok() && id != std::process::id() && line.contains(word) {
-            found.push(format!("{id} {line}"));
+        // A process that ended meanwhile has no status any more.
+        let status = fs::read_to_string(path.join("status")).unwrap_or_default();
+        let started_by = status.lines().find_map(|line| line.strip_prefix("PPid:")).map(str::trim);
+        if started_by == Some(parent.to_string().as_str()) {
+            children.push(id);
         }
     }
-    Ok(found)
+    Ok(children)
+}
+
+/// Whether a process is there and not only waiting to be buried.
+pub fn lives(id: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let state = status.lines().find_map(|line| line.strip_prefix("State:")).map(str::trim_start);
+    state.is_some_and(|state| !state.starts_with('Z') && !state.starts_with('X'))
+}
+
+/// What a process is called.
+pub fn name_of(id: u32) -> String {
+    fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default().trim().to_string()
 }
 
 /// Debian's registry on a loopback port.

@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tempfile::TempDir;
+use coffer_host_vmm::lasting;
+use coffer_sys_process::spawn_guarded;
 
 use crate::image::busybox_layout;
 use crate::processes::{Ends, wait_for};
@@ -17,7 +18,7 @@ static WORLD: OnceLock<Option<Mutex<World>>> = OnceLock::new();
 /// One owner on one machine.
 pub struct World {
     coffer: PathBuf,
-    folder: TempDir,
+    folder: PathBuf,
     broker: Option<Ends>,
 }
 
@@ -52,14 +53,15 @@ impl World {
         else {
             return Ok(None);
         };
-        let folder = tempfile::Builder::new().prefix("coffer-e2e-").tempdir()?;
+        let guest = PathBuf::from(guest);
+        // One place for every run, emptied at the start: what is in it afterwards can be looked at.
+        let folder = guest.parent().context("the guest has no folder")?.join("e2e");
+        let _ = fs::remove_dir_all(&folder);
         let mut world = Self { coffer: coffer.into(), folder, broker: None };
-        fs::create_dir_all(world.home())?;
-        let copied = Command::new("cp")
-            .arg("-a")
-            .arg(PathBuf::from(guest).join("guest"))
-            .arg(world.home())
-            .status()?;
+        for made in [world.home(), world.path("tmp"), world.runtime_folder()] {
+            fs::create_dir_all(made)?;
+        }
+        let copied = Command::new("cp").arg("-a").arg(guest.join("guest")).arg(world.home()).status()?;
         if !copied.success() {
             bail!("the built guest cannot be copied");
         }
@@ -97,7 +99,9 @@ impl World {
             if self.path("port").exists() { fs::read_to_string(self.path("port"))? } else { "0".into() };
         let log = fs::File::options().append(true).create(true).open(self.path("broker.log"))?;
         let mut command = self.command(&format!("broker --listen 127.0.0.1:{}", port.trim()));
-        let child = command.stdout(Stdio::null()).stderr(log).spawn()?;
+        command.stdout(Stdio::null()).stderr(log);
+        // Nobody drops the world at the end of the tests; the kernel ends the broker with this process.
+        let child = lasting(move || spawn_guarded(&mut command)).context("the starting thread failed")??;
         self.broker = Some(Ends(child));
         wait_for("the broker", Duration::from_secs(30), || url.exists())?;
         let url = fs::read_to_string(url)?;
@@ -116,7 +120,7 @@ impl World {
 
     /// A path in the owner's folder.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(name)
     }
 
     /// `COFFER_HOME`.
@@ -124,12 +128,17 @@ impl World {
         self.path("home")
     }
 
+    /// Where sandboxes have their sockets. Not under the build folder: a socket's path may have 107 bytes.
+    pub fn runtime_folder(&self) -> PathBuf {
+        std::env::temp_dir().join(format!("coffer-e2e-{}", nix::unistd::getuid()))
+    }
+
     /// `coffer` with these words, in the owner's folder.
     pub fn command(&self, words: &str) -> Command {
         let mut command = Command::new(&self.coffer);
         command.args(words.split_whitespace());
-        command.current_dir(self.folder.path()).stdin(Stdio::null());
-        command.env("COFFER_HOME", self.home()).env("XDG_RUNTIME_DIR", self.folder.path());
+        command.current_dir(&self.folder).stdin(Stdio::null()).env("TMPDIR", self.path("tmp"));
+        command.env("COFFER_HOME", self.home()).env("XDG_RUNTIME_DIR", self.runtime_folder());
         command
     }
 
@@ -154,10 +163,10 @@ impl World {
         Ok(outcome.out)
     }
 
-    /// Every file under the owner's folder that holds `needle`, the named ones excepted.
+    /// Every file under the owner's folder and the sandboxes' that holds `needle`, the named ones excepted.
     pub fn files_holding(&self, needle: &str, except: &[&Path]) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
-        let mut open = vec![self.folder.path().to_path_buf()];
+        let mut open = vec![self.folder.clone(), self.runtime_folder()];
         while let Some(folder) = open.pop() {
             for entry in fs::read_dir(&folder)? {
                 let path = entry?.path();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use coffer_lab_e2e::{
-    CANARY, Ends, Outcome, PAGE, Registry, World, busybox_layout, processes_naming, wait_for,
+    CANARY, Ends, Outcome, PAGE, Registry, World, busybox_layout, children_of, lives, name_of, wait_for,
 };
 
 /// What `coffer run` ends with when guest or broker refused.
@@ -232,30 +232,58 @@ fn a_changed_byte_is_an_error_and_never_other_content() -> Result<()> {
     Ok(())
 }
 
+/// Waits until none of these processes lives.
+fn gone(processes: &[u32]) -> Result<()> {
+    wait_for("the end of the machine's processes", Duration::from_secs(10), || {
+        !processes.iter().any(|id| lives(*id))
+    })
+}
+
 #[test]
 fn a_killed_command_leaves_no_process_and_the_next_run_works() -> Result<()> {
     let Some(world) = World::enter() else { return Ok(()) };
+    // At moments of the start, under load or not: preparing, in the firmware, in the kernel, attesting.
+    for milliseconds in [300, 2000, 6000, 9000] {
+        let mut command = world.command("run oci:sealed/web:latest --init-data init-data.toml");
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        let started = children_of(child.id())?;
+        child.kill()?;
+        child.wait()?;
+        gone(&started)?;
+    }
     let (mut guest, _) = serving(&world, "run oci:sealed/web:latest --init-data init-data.toml")?;
-    let mark = world.path("").display().to_string();
-    ensure!(
-        !processes_naming("swtpm")?.is_empty(),
-        "no software TPM runs, so the check below would prove nothing"
-    );
+    let started = children_of(guest.0.id())?;
+    let names: Vec<String> = started.iter().map(|id| name_of(*id)).collect();
+    let both = ["qemu", "swtpm"].iter().all(|name| names.iter().any(|found| found.starts_with(name)));
+    ensure!(both, "a machine and its TPM should run, but these do: {names:?}");
     guest.0.kill()?;
     guest.0.wait()?;
-    let gone = || {
-        ["qemu-system", "swtpm"].iter().all(|name| {
-            processes_naming(name).is_ok_and(|found| !found.iter().any(|line| line.contains(&mark)))
-        })
-    };
-    wait_for("the end of the machine's processes", Duration::from_secs(10), gone)?;
+    gone(&started)?;
     let outcome = world.run("run oci:sealed/web:latest --signer image.pub --enroll -- true")?;
     ensure!(outcome.code == Some(0), "{}", outcome.err);
-    let left = fs::read_dir(world.path("coffer"))?.collect::<Result<Vec<_>, _>>()?;
+    let left = fs::read_dir(world.runtime_folder().join("coffer"))?.collect::<Result<Vec<_>, _>>()?;
     // The console of the last guest that failed is kept on purpose, one file for all runs.
     let left: Vec<_> = left.iter().filter(|entry| entry.path().is_dir()).collect();
     ensure!(left.is_empty(), "left behind: {left:?}");
     Ok(())
+}
+
+#[test]
+fn a_killed_machine_is_reported_and_takes_its_tpm_along() -> Result<()> {
+    let Some(world) = World::enter() else { return Ok(()) };
+    let (mut guest, _) = serving(&world, "run oci:sealed/web:latest --init-data init-data.toml")?;
+    let started = children_of(guest.0.id())?;
+    let machine = started.iter().find(|id| name_of(**id).starts_with("qemu")).context("no machine runs")?;
+    ensure!(
+        std::process::Command::new("kill").args(["-9", &machine.to_string()]).status()?.success(),
+        "kill"
+    );
+    let mut said = String::new();
+    guest.0.stderr.take().context("no standard error")?.read_to_string(&mut said)?;
+    let code = guest.0.wait()?.code();
+    ensure!(code == Some(125), "expected the exit code of a failed sandbox, got {code:?}:\n{said}");
+    gone(&started)
 }
 
 #[test]

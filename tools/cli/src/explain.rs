@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use coffer_core_admin::{Attempt, Cause};
 use coffer_verify_api::Verdict;
 
-use crate::output::{Output, table};
+use crate::output::{Detail, Output, table};
 use crate::{Context, block_on};
 
 /// Which attestation.
@@ -12,6 +12,9 @@ use crate::{Context, block_on};
 pub(crate) struct Options {
     /// Its name, or the beginning of it. The last one if none is named.
     attempt: Option<String>,
+    /// Show every check, also those deep inside something that passed.
+    #[arg(long)]
+    all: bool,
     /// List the last attestations instead.
     #[arg(long, conflicts_with = "attempt")]
     list: bool,
@@ -35,13 +38,14 @@ pub(crate) fn run(context: &Context, options: &Options) -> Result<()> {
     };
     let attempt = block_on(async { Ok(admin.attempt(&chosen.id).await?) })?;
     let verdict: Option<Verdict> = serde_json::from_value(attempt.verdict.clone()).ok();
-    context.output.show(&attempt, |attempt| text(context.output, attempt, verdict.as_ref()))
+    let detail = if options.all { Detail::All } else { Detail::Usual };
+    context.output.show(&attempt, |attempt| text(context.output, attempt, verdict.as_ref(), detail))
 }
 
-fn text(output: Output, attempt: &Attempt, verdict: Option<&Verdict>) -> String {
+fn text(output: Output, attempt: &Attempt, verdict: Option<&Verdict>, detail: Detail) -> String {
     let mut text = format!("attempt {} at {}\n", attempt.summary.id, attempt.summary.at);
     match verdict {
-        Some(verdict) => text.push_str(&output.verdict(verdict)),
+        Some(verdict) => text.push_str(&output.verdict(verdict, detail)),
         None => attempt.causes.iter().for_each(|cause| text.push_str(&cause_text(output, cause))),
     }
     for decision in &attempt.decisions {
@@ -62,11 +66,12 @@ pub(crate) fn cause_text(output: Output, cause: &Cause) -> String {
     text
 }
 
-/// The verdict of the last attempt, for `coffer run`.
-pub(crate) fn verdict_of(context: &Context, attempt: &str) -> Result<String> {
+/// What failed in an attempt, for `coffer run`; empty if the verdict was good.
+pub(crate) fn failures_of(context: &Context, attempt: &str) -> Result<String> {
     let admin = context.home.broker_access(&context.broker)?.admin()?;
     let attempt = block_on(async { Ok(admin.attempt(attempt).await?) })?;
     let verdict: Verdict =
         serde_json::from_value(attempt.verdict).context("the broker's verdict is not understood")?;
-    Ok(context.output.verdict(&verdict))
+    let failed = verdict.checks.iter().any(coffer_verify_api::Check::has_failed);
+    Ok(if failed { context.output.verdict(&verdict, Detail::Failed) } else { String::new() })
 }

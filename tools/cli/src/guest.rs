@@ -8,7 +8,7 @@ use coffer_host_sandbox::GuestFiles;
 use coffer_host_vmm::accelerator::{self, Trial};
 use coffer_host_vmm::doctor;
 use coffer_host_vmm::{Accelerator, Qemu};
-use coffer_tools_guest_image::{BuildSpec, GUEST_MODULES, Kernel, Manifest};
+use coffer_tools_guest_image::{BuildSpec, Component, GUEST_MODULES, Kernel, Manifest};
 
 use crate::Context;
 use crate::home::Home;
@@ -44,14 +44,14 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
     match command {
         Command::Build { agent, kernel, firmware } => {
             let manifest = build(&context.home, agent, kernel.as_deref(), firmware)?;
-            context.output.show(&manifest, |manifest| text(manifest))
+            context.output.show(&manifest, summary)
         }
         Command::Show => {
             let guest = Guest::built(&context.home)?;
             let manifest =
                 fs::read(guest.folder.join(MANIFEST)).context("the guest's manifest cannot be read")?;
             let manifest: Manifest = serde_json::from_slice(&manifest).context("the guest's manifest")?;
-            context.output.show(&manifest, |manifest| text(manifest))
+            context.output.show(&manifest, text)
         }
     }
 }
@@ -145,11 +145,24 @@ fn build(
     Ok(built.manifest)
 }
 
+fn summary(manifest: &Manifest) -> String {
+    let size = |part: &Component| format!("{:.1} MiB", part.size as f64 / 1_048_576.0);
+    format!(
+        "guest with Linux {}: agent {}, initial ramdisk with {} modules {}\n{} (all parts: coffer guest show)",
+        manifest.kernel_version,
+        size(&manifest.agent),
+        manifest.modules.len(),
+        size(&manifest.initramfs),
+        manifest.initramfs.digest
+    )
+}
+
 fn text(manifest: &Manifest) -> String {
     let parts = [&manifest.kernel, &manifest.agent, &manifest.initramfs].into_iter().chain(&manifest.modules);
     let rows: Vec<_> = parts
         .map(|part| {
-            vec![part.name.clone(), format!("{:.1} KiB", part.size as f64 / 1024.0), part.digest.to_string()]
+            let size = format!("{:.1} KiB", part.size as f64 / 1024.0);
+            vec![part.name.clone(), size, part.digest.to_string()]
         })
         .collect();
     format!("guest with Linux {}\n{}", manifest.kernel_version, table(&["PART", "SIZE", "DIGEST"], &rows))

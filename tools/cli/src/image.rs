@@ -261,8 +261,13 @@ fn inspection_text(inspection: &Inspection) -> String {
     }
     for signature in &inspection.signatures {
         match (&signature.covers, &signature.fault) {
+            (Some(digest), None) if signature.identity.is_empty() => {
+                text.push_str(&format!(
+                    "signature   over {digest}; whose it is, `coffer image verify` says\n"
+                ));
+            }
             (Some(digest), None) => {
-                text.push_str(&format!("signed      {digest} as {}\n", signature.identity))
+                text.push_str(&format!("signature   over {digest} as {}\n", signature.identity));
             }
             (_, fault) => {
                 text.push_str(&format!(

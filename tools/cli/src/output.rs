@@ -18,6 +18,17 @@ pub(crate) enum Format {
     Json,
 }
 
+/// How much of a verdict is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// Every check.
+    All,
+    /// Every check, but what is deep inside something that passed is only counted.
+    Usual,
+    /// What failed.
+    Failed,
+}
+
 /// Writes results in the chosen form.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
@@ -43,7 +54,7 @@ impl Output {
     }
 
     /// Draws a verdict.
-    pub(crate) fn verdict(self, verdict: &Verdict) -> String {
+    pub(crate) fn verdict(self, verdict: &Verdict, detail: Detail) -> String {
         let mut text = String::new();
         let status = match verdict.status {
             Status::Affirming => self.paint("32", "affirming"),
@@ -53,13 +64,15 @@ impl Output {
         };
         let by = if verdict.hardware { "hardware" } else { "software, which protects nothing from its host" };
         text.push_str(&format!("{} evidence ({by}): {status}\n", verdict.tee));
-        self.checks(&mut text, &verdict.checks, "");
+        self.checks(&mut text, &verdict.checks, "", detail);
         text
     }
 
-    fn checks(self, text: &mut String, checks: &[Check], indent: &str) {
-        for (index, check) in checks.iter().enumerate() {
-            let last = index + 1 == checks.len();
+    fn checks(self, text: &mut String, checks: &[Check], indent: &str, detail: Detail) {
+        let shown: Vec<&Check> =
+            checks.iter().filter(|check| detail != Detail::Failed || check.has_failed()).collect();
+        for (index, check) in shown.iter().enumerate() {
+            let last = index + 1 == shown.len();
             let (branch, below) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
             let mark = match check.outcome {
                 Outcome::Passed => self.paint("32", "✓"),
@@ -68,6 +81,10 @@ impl Output {
                 Outcome::Informational => self.paint("36", "i"),
             };
             text.push_str(&format!("{indent}{branch}{mark} {}", check.title));
+            let counted = detail == Detail::Usual && !indent.is_empty() && check.outcome == Outcome::Passed;
+            if counted && !check.children.is_empty() {
+                text.push_str(&format!("  ({} checks)", check.children.len()));
+            }
             if check.outcome != Outcome::Passed {
                 text.push_str(&format!("  [{}]", check.code));
             }
@@ -82,7 +99,9 @@ impl Output {
                     }
                 }
             }
-            self.checks(text, &check.children, &deeper);
+            if !counted {
+                self.checks(text, &check.children, &deeper, detail);
+            }
         }
     }
 
@@ -143,7 +162,7 @@ mod tests {
             .found("quiet debug")
             .remedy("Measure again.");
         let mut text = String::new();
-        Output { format: Format::Text, colour: false }.checks(&mut text, &[check], "");
+        Output { format: Format::Text, colour: false }.checks(&mut text, &[check], "", Detail::All);
         for part in [
             "✗ The command line differs  [measurement.command-line]",
             "expected quiet",
@@ -152,6 +171,15 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn what_passed_is_left_out_of_a_refusal() {
+        let checks =
+            [Check::passed("a", "fine"), Check::group("b", "group", vec![Check::failed("c", "wrong")])];
+        let mut text = String::new();
+        Output { format: Format::Text, colour: false }.checks(&mut text, &checks, "", Detail::Failed);
+        assert!(text.contains("wrong") && !text.contains("fine"), "{text}");
     }
 
     #[test]

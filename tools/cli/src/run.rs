@@ -245,10 +245,9 @@ fn tell(context: &Context, refusal: &Refusal) {
         }
     }
     if let Some(attempt) = &refusal.attempt {
-        match explain::verdict_of(context, attempt) {
-            Ok(verdict) => eprint!("{verdict}"),
-            Err(_) => eprintln!("  The whole verdict: coffer explain {attempt}"),
-        }
+        // The refusal above stands without it: a guest's owner may be elsewhere, with the admin's key.
+        eprint!("{}", explain::failures_of(context, attempt).unwrap_or_default());
+        eprintln!("  The whole verdict: coffer explain {attempt}");
     }
 }
 

@@ -208,7 +208,8 @@ mod tests {
         let mut checks = obligatory();
         checks.push(Check::group("a", "a", vec![Check::group("b", "b", vec![Check::failed("c", "c")])]));
         let reasons = Verified::from_checks((), checks).expect_err("must be refused");
-        let causes: Vec<_> = reasons.iter().flat_map(Check::causes).map(|check| check.code.as_str()).collect();
+        let causes: Vec<_> =
+            reasons.iter().flat_map(Check::causes).map(|check| check.code.as_str()).collect();
         assert_eq!(causes, ["c"]);
     }
 }
