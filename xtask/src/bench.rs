@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: what `SPECIFICATION.md` promises, measured as ratios in one run.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::{run, setup};
 
@@ -17,8 +17,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut bench = run::cargo();
     bench.args(["run", "--quiet", "--release", "--package=coffer-lab-bench", "--"]);
     if !options.fast {
-        setup::packages(false, false)?;
+        setup::packages(true, false)?;
         let built = setup::build(true)?;
+        bench.arg("--bench-guest").arg(setup::guest_program("coffer-lab-bench-guest")?);
+        bench.arg("--kernel").arg(built.kernel().context("the guest was built without a kernel package")?);
         bench.arg("--coffer").arg(built.coffer).arg("--guest").arg(built.guest);
     }
     run::checked(&mut bench)

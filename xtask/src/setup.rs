@@ -119,7 +119,7 @@ pub(crate) fn build(release: bool) -> Result<Built> {
     }
     run::checked(&mut cargo)?;
     let programs = run::target_dir().join(if release { "release" } else { "debug" });
-    let agent = agent()?;
+    let agent = guest_program("coffer-agent")?;
     let coffer = programs.join("coffer");
     let guest = run::target_dir().join("guest-home");
     step("building the guest");
@@ -129,10 +129,10 @@ pub(crate) fn build(release: bool) -> Result<Built> {
     Ok(Built { coffer, agent, guest })
 }
 
-/// Builds the agent: static, for any kernel, and without the builder's paths in it.
-pub(crate) fn agent() -> Result<PathBuf> {
+/// Builds a program for guests: static, for any kernel, and without the builder's paths in it.
+pub(crate) fn guest_program(package: &str) -> Result<PathBuf> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
-    step("building coffer-agent (static)");
+    step(&format!("building {package} (static)"));
     let folder = run::target_dir().join("agent");
     let home =
         std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")));
@@ -143,11 +143,11 @@ pub(crate) fn agent() -> Result<PathBuf> {
     let flags = ["-Ctarget-feature=+crt-static"].into_iter().chain(remap.iter().map(String::as_str));
     run::checked(
         run::cargo()
-            .args(["build", "--package=coffer-agent", "--profile=agent", "--target", TARGET])
+            .args(["build", "--package", package, "--profile=agent", "--target", TARGET])
             .env("CARGO_TARGET_DIR", &folder)
             .env("CARGO_ENCODED_RUSTFLAGS", flags.collect::<Vec<_>>().join("\u{1f}")),
     )?;
-    Ok(folder.join(TARGET).join("agent/coffer-agent"))
+    Ok(folder.join(TARGET).join("agent").join(package))
 }
 
 /// Says what is done next.

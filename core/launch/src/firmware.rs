@@ -13,9 +13,10 @@
 use std::io::Read as _;
 
 use coffer_core_digest::Digest;
+use serde::{Deserialize, Serialize};
 
 use crate::bytes::{put, slice, u16_at, u32_at, u64_at, usize_at};
-use crate::{AddressWidth, LaunchError, kernel};
+use crate::{LaunchError, kernel};
 
 /// OVMF's volumes are 13 MiB; a section that grows beyond this is not OVMF.
 const MAX_DECOMPRESSED: u64 = 64 << 20;
@@ -69,6 +70,21 @@ pub fn profile(firmware: &[u8]) -> Result<&'static Profile, LaunchError> {
         found,
         known: PROFILES.iter().map(|profile| profile.name).collect::<Vec<_>>().join("; "),
     })
+}
+
+/// The physical address width that the processor reports, where OVMF believes it.
+///
+/// OVMF takes 40 bits on an Intel processor, and less than 40 on an AMD one, for QEMU's default rather than for
+/// the truth, and then uses a width of its own. A launcher that arranges for that gets one set of reference
+/// values for every host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AddressWidth {
+    /// Not believed: `phys-bits=39` on an AMD or emulated processor, `phys-bits=40` on an Intel one.
+    #[default]
+    Unreported,
+    /// Believed.
+    Bits(u8),
 }
 
 /// A machine's shape, as far as the firmware writes it into its volume.

@@ -27,7 +27,8 @@ pub mod tpm;
 mod tests;
 
 pub use error::LaunchError;
+pub use firmware::AddressWidth;
 pub use reference::{
     Artifacts, Component, ExpectedInitData, PredictedEvent, ReferenceError, ReferenceValues, VERSION,
 };
-pub use tpm::{AddressWidth, TpmLaunch, predict_tpm};
+pub use tpm::{TpmLaunch, predict_tpm};

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Range;
 
 use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_evidence::Tee;
@@ -14,6 +15,9 @@ use crate::AddressWidth;
 
 /// The version of the JSON form.
 pub const VERSION: u32 = 1;
+/// SPEC: PFP 1.06, section 3.3.4: registers 0 to 7 are the firmware's and its settings'. The kernel's are 8 and 9:
+/// what the agent, the boot stub and the kernel measure.
+const TPM_OBLIGATORY: Range<u32> = 0..10;
 /// Real reference values have about 25 events.
 const MAX_EVENTS: usize = 1024;
 
@@ -268,6 +272,16 @@ impl ReferenceValues {
     /// The init-data expected; none where the register must be zero.
     pub const fn init_data(&self) -> Option<&ExpectedInitData> {
         self.body.init_data.as_ref()
+    }
+
+    /// The registers that the platform's values must name and these do not. A register that is not named is one
+    /// that the host may choose, so values that leave one out must affirm nobody.
+    pub fn missing_registers(&self) -> Vec<String> {
+        let obligatory = match self.body.platform {
+            Tee::Tpm => TPM_OBLIGATORY,
+            _ => 0..0,
+        };
+        obligatory.map(name).filter(|name| !self.body.registers.contains_key(name)).collect()
     }
 
     /// The components that events of a register measure.

@@ -21,9 +21,8 @@
 use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_evidence::Tee;
 use coffer_core_evidence::eventlog::{EventType, command_line_bytes, init_data_event};
-use serde::{Deserialize, Serialize};
 
-use crate::firmware::{self, Shape};
+use crate::firmware::{self, AddressWidth, Shape};
 use crate::{
     Artifacts, Component, ExpectedInitData, LaunchError, PredictedEvent, ReferenceValues, authenticode,
     kernel,
@@ -41,21 +40,6 @@ const GLOBAL: [u8; 16] =
     [0x61, 0xdf, 0xe4, 0x8b, 0xca, 0x93, 0xd2, 0x11, 0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c];
 const SECURITY_DATABASE: [u8; 16] =
     [0xcb, 0xb2, 0x19, 0xd7, 0x3a, 0x3d, 0x96, 0x45, 0xa3, 0xbc, 0xda, 0xd0, 0x0e, 0x67, 0x65, 0x6f];
-
-/// The physical address width that the processor reports, where OVMF believes it.
-///
-/// OVMF takes 40 bits on an Intel processor, and less than 40 on an AMD one, for QEMU's default rather than for
-/// the truth, and then uses a width of its own. A launcher that arranges for that gets one set of reference
-/// values for every host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AddressWidth {
-    /// Not believed: `phys-bits=39` on an AMD or emulated processor, `phys-bits=40` on an Intel one.
-    #[default]
-    Unreported,
-    /// Believed.
-    Bits(u8),
-}
 
 /// The inputs of a launch.
 #[derive(Clone, Copy)]

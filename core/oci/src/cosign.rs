@@ -11,39 +11,12 @@ use base64::engine::general_purpose::STANDARD;
 use coffer_core_digest::Digest;
 
 use crate::simple_signing::Payload;
+pub use crate::simple_signing::SignatureError;
 
 /// The largest PEM key file that is read.
 pub const MAX_KEY: usize = 16 << 10;
 /// The longest signature in base64: that of an 8192-bit RSA key, with room.
 pub const MAX_SIGNATURE: usize = 4096;
-
-/// Why a signature does not show that an image is signed.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum SignatureError {
-    /// The signature was made by another key, or over other bytes.
-    #[error("the signature was not made by key {key}")]
-    WrongKey {
-        /// The fingerprint of the key that was expected: SHA-256 of its SubjectPublicKeyInfo.
-        key: String,
-    },
-    /// The signature is good, but over another image.
-    #[error("the signature is for another image: expected {expected}, found {found}")]
-    WrongDigest {
-        /// The manifest that should be signed.
-        expected: Box<Digest>,
-        /// The manifest that is signed.
-        found: Box<Digest>,
-    },
-    /// The signature or payload is not readable.
-    #[error("the signature is malformed: {0}")]
-    Malformed(String),
-    /// The public key is not readable or of a kind that is not accepted.
-    #[error("the public key cannot be used: {0}")]
-    Key(String),
-    /// There is no signature at all.
-    #[error("the image has no signature")]
-    Missing,
-}
 
 /// A value that a signature of a known key covers. Only [`verify`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,11 +1,9 @@
 //! The simple-signing payload that cosign signs (containers/image, `docs/atomic-signature.md`; cosign's
-//! signature specification), and the tag under which signatures are kept.
+//! signature specification), the tag under which signatures are kept, and why one is refused.
 
 use coffer_core_digest::{Algorithm, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::cosign::SignatureError;
 
 /// The value of `critical.type`.
 pub const TYPE: &str = "cosign container image signature";
@@ -13,6 +11,34 @@ pub const TYPE: &str = "cosign container image signature";
 pub const SIGNATURE_ANNOTATION: &str = "dev.cosignproject.cosign/signature";
 /// No payload is read beyond this.
 pub const MAX_PAYLOAD: usize = 64 << 10;
+
+/// Why a signature does not show that an image is signed.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SignatureError {
+    /// The signature was made by another key, or over other bytes.
+    #[error("the signature was not made by key {key}")]
+    WrongKey {
+        /// The fingerprint of the key that was expected: SHA-256 of its SubjectPublicKeyInfo.
+        key: String,
+    },
+    /// The signature is good, but over another image.
+    #[error("the signature is for another image: expected {expected}, found {found}")]
+    WrongDigest {
+        /// The manifest that should be signed.
+        expected: Box<Digest>,
+        /// The manifest that is signed.
+        found: Box<Digest>,
+    },
+    /// The signature or payload is not readable.
+    #[error("the signature is malformed: {0}")]
+    Malformed(String),
+    /// The public key is not readable or of a kind that is not accepted.
+    #[error("the public key cannot be used: {0}")]
+    Key(String),
+    /// There is no signature at all.
+    #[error("the image has no signature")]
+    Missing,
+}
 
 /// What is signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -77,10 +77,16 @@ pub enum PolicyError {
     },
 }
 
+/// How many engines are kept that are prepared for some data.
+const MAX_PREPARED: usize = 32;
+
 /// A policy that was read and is ready to decide.
 pub struct Policy {
-    // Each decision works on a clone: an engine keeps what it evaluated.
-    prepared: Mutex<Engine>,
+    /// It has read the policy, and has seen no data and no input.
+    blank: Mutex<Engine>,
+    /// Engines by the data that they are prepared for, the last used last. One is taken out for each decision, and
+    /// forgets the decision before at the next.
+    prepared: Mutex<Vec<(Value, Engine)>>,
     has_deny: bool,
     has_allow: bool,
 }
@@ -105,18 +111,36 @@ impl Policy {
         if !has_deny && !has_allow {
             return Err(PolicyError::NoRule);
         }
-        let policy = Self { prepared: Mutex::new(engine), has_deny, has_allow };
+        let policy = Self { blank: Mutex::new(engine), prepared: Mutex::default(), has_deny, has_allow };
         policy.rehearse()?;
         Ok(policy)
     }
 
     /// Decides on `input`, with `data` beside the policy.
     pub fn decide(&self, input: &Value, data: &Value) -> Result<Decision, PolicyError> {
-        check_length("input", input)?;
-        check_length("data", data)?;
-        let mut engine = self.clone_prepared();
-        engine.add_data(Rego::from(data.clone())).map_err(evaluation)?;
-        engine.set_input(Rego::from(input.clone()));
+        self.decide_text(&input.to_string(), data)
+    }
+
+    /// As [`Policy::decide`], on an input that is JSON text already.
+    pub fn decide_text(&self, input: &str, data: &Value) -> Result<Decision, PolicyError> {
+        if input.len() > MAX_INPUT {
+            return Err(PolicyError::InputTooLong { what: "input" });
+        }
+        let input = Rego::from_json_str(input).map_err(evaluation)?;
+        let mut engine = self.take_prepared(data)?;
+        engine.set_input(input);
+        let decision = self.evaluate(&mut engine)?;
+        // Not reached by an engine that failed: nobody knows what it remembers.
+        engine.set_input(Rego::Undefined);
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        if prepared.len() >= MAX_PREPARED {
+            prepared.remove(0);
+        }
+        prepared.push((data.clone(), engine));
+        Ok(decision)
+    }
+
+    fn evaluate(&self, engine: &mut Engine) -> Result<Decision, PolicyError> {
         let mut denials = Vec::new();
         if self.has_deny {
             denials = decision::denials(&engine.eval_rule(format!("{PACKAGE}.deny")).map_err(evaluation)?)?;
@@ -133,15 +157,29 @@ impl Policy {
     /// Errors that need no input (a rule that calls a function that does not exist) are told at once.
     /// A decision is not wanted here, and a builtin may rightly fail on an input that is empty.
     fn rehearse(&self) -> Result<(), PolicyError> {
-        let mut engine = self.clone_prepared();
+        let mut engine = self.clone_blank();
         engine.set_strict_builtin_errors(false);
         engine.set_input(Rego::new_object());
         let rule = if self.has_deny { "deny" } else { "allow" };
         engine.eval_rule(format!("{PACKAGE}.{rule}")).map(|_| ()).map_err(evaluation)
     }
 
-    fn clone_prepared(&self) -> Engine {
-        self.prepared.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// An engine with this data and nothing else.
+    fn take_prepared(&self, data: &Value) -> Result<Engine, PolicyError> {
+        {
+            let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(found) = prepared.iter().rposition(|(known, _)| known == data) {
+                return Ok(prepared.remove(found).1);
+            }
+        }
+        check_length("data", data)?;
+        let mut engine = self.clone_blank();
+        engine.add_data(Rego::from(data.clone())).map_err(evaluation)?;
+        Ok(engine)
+    }
+
+    fn clone_blank(&self) -> Engine {
+        self.blank.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

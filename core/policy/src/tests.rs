@@ -127,6 +127,45 @@ fn one_decision_leaves_nothing_for_the_next() {
 }
 
 #[test]
+fn an_engine_that_is_used_again_decides_as_a_new_one() {
+    let rego = r#"package policy
+        deny contains {"code": "a.b", "message": m} if { some m in input.bad }
+        deny contains "path" if not startswith(data["resource-path"], input.prefix)
+        deny contains "number" if to_number(input.n) > helper(input.n)
+        helper(n) := to_number(n) - 1 if input.strict
+        default allow := false
+        allow if { count(input.bad) == 0; data.plugin == "resource" }"#;
+    let kept = Policy::compile(rego).unwrap();
+    let inputs = [
+        json!({"bad": [], "prefix": "a", "n": "1"}),
+        json!({"bad": ["x", "y"], "prefix": "a", "n": "1", "strict": true}),
+        json!({"bad": [], "prefix": "b", "n": "no number"}),
+        json!({"bad": [], "prefix": "b", "n": "2"}),
+        json!({"prefix": "a"}),
+        json!({}),
+    ];
+    for round in 0..3 {
+        for input in &inputs {
+            for path in ["a/b/c", "b/c/d"] {
+                let data = json!({"plugin": "resource", "resource-path": path});
+                let new = Policy::compile(rego).unwrap().decide(input, &data).map_err(|error| error.to_string());
+                let again = kept.decide(input, &data).map_err(|error| error.to_string());
+                assert_eq!(again, new, "round {round}: {input} {data}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_more_engines_are_kept_than_the_bound() {
+    let policy = Policy::compile("package policy\ndefault allow := true").unwrap();
+    for number in 0..MAX_PREPARED + 5 {
+        assert!(policy.decide(&json!({}), &json!({"n": number})).unwrap().is_allowed());
+    }
+    assert_eq!(policy.prepared.lock().unwrap().len(), MAX_PREPARED);
+}
+
+#[test]
 fn a_malformed_code_is_replaced() {
     let rego = "package policy\ndeny contains {\"code\": \"Bad code\\n\", \"message\": \"m\"}";
     assert_eq!(codes(rego, json!({}), json!({})), ["policy.denied"]);

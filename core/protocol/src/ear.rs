@@ -259,12 +259,17 @@ impl Ear {
         if ear.profile != PROFILE {
             return Err(EarError::Profile { found: ear.profile.chars().take(64).collect() });
         }
-        if now_s >= ear.exp {
-            return Err(EarError::Expired { ago_s: now_s.saturating_sub(ear.exp) });
+        ear.check_time(now_s).map(|()| ear)
+    }
+
+    /// Whether it is valid at a time. [`Ear::verify`] asks this; whoever keeps a result must ask it again.
+    pub fn check_time(&self, now_s: u64) -> Result<(), EarError> {
+        if now_s >= self.exp {
+            return Err(EarError::Expired { ago_s: now_s.saturating_sub(self.exp) });
         }
-        let begin = ear.iat.max(ear.nbf.unwrap_or(0));
+        let begin = self.iat.max(self.nbf.unwrap_or(0));
         match begin.saturating_sub(now_s) {
-            0..=CLOCK_SKEW_S => Ok(ear),
+            0..=CLOCK_SKEW_S => Ok(()),
             ahead_s => Err(EarError::NotYetValid { ahead_s }),
         }
     }

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::b64;
 use crate::jwk::{ECDH_ES_A256KW, EcKey, JwkError, PublicKey, RSA_OAEP_256, RsaKey};
-use crate::tee_key::{TeeKey, TeeKeyError};
+use crate::tee_key::{EphemeralKey, TeeKey};
 
 /// The one content encryption.
 pub const A256GCM: &str = "A256GCM";
@@ -156,12 +156,11 @@ pub fn seal(key: &PublicKey, plaintext: &[u8]) -> Result<Jwe, JweError> {
     let cek = Secret::<[u8; KEY_LEN]>::random()?;
     match key {
         PublicKey::Ec(key) => {
-            let ephemeral = TeeKey::generate_on(key.curve()).map_err(|error| match error {
-                TeeKeyError::Randomness(error) => JweError::Randomness(error),
-                TeeKeyError::Scalar(_) => JweError::Provider("the ephemeral key"),
-            })?;
-            let header = ec_header(&ephemeral)?;
-            let kek = derive_kek(&ephemeral, key, &[], &[])?;
+            let ephemeral = EphemeralKey::generate_on(key.curve());
+            let ephemeral = ephemeral.ok_or(JweError::Provider("the ephemeral key"))?;
+            let header = ec_header(ephemeral.public())?;
+            let z = ephemeral.agree(key).ok_or(JweError::Provider("the key agreement"))?;
+            let kek = concat_kdf(&z, ECDH_ES_A256KW, &[], &[], 256);
             encrypt(header, &wrap(&kek, &cek)?, &cek, plaintext)
         }
         PublicKey::Rsa(key) => {
@@ -169,6 +168,15 @@ pub fn seal(key: &PublicKey, plaintext: &[u8]) -> Result<Jwe, JweError> {
                 Header { alg: RSA_OAEP_256.into(), enc: A256GCM.into(), epk: None, apu: None, apv: None };
             encrypt(header, &wrap_rsa(key, &cek)?, &cek, plaintext)
         }
+    }
+}
+
+impl TeeKey {
+    /// Opens what was encrypted to the public part.
+    pub fn open(&self, jwe: &Jwe) -> Result<SecretBytes, JweError> {
+        let kek = jwe.kek(self)?;
+        let cek = unwrap(&kek, &part("encrypted_key", &jwe.encrypted_key)?)?;
+        jwe.decrypt(&cek)
     }
 }
 
@@ -182,13 +190,6 @@ impl Jwe {
     /// Writes the flattened JSON form.
     pub fn to_json(&self) -> Result<Vec<u8>, JweError> {
         Ok(serde_json::to_vec(self)?)
-    }
-
-    /// Opens with the key that it was encrypted to.
-    pub(crate) fn open(&self, key: &TeeKey) -> Result<SecretBytes, JweError> {
-        let kek = self.kek(key)?;
-        let cek = unwrap(&kek, &part("encrypted_key", &self.encrypted_key)?)?;
-        self.decrypt(&cek)
     }
 
     fn kek(&self, key: &TeeKey) -> Result<Secret<[u8; KEY_LEN]>, JweError> {
@@ -240,10 +241,7 @@ impl Jwe {
     }
 }
 
-fn ec_header(ephemeral: &TeeKey) -> Result<Header, JweError> {
-    let PublicKey::Ec(point) = ephemeral.public() else {
-        return Err(JweError::Provider("the ephemeral key"));
-    };
+fn ec_header(point: &EcKey) -> Result<Header, JweError> {
     let (x, y) = point.coordinates();
     let epk = serde_json::to_value(Ephemeral { crv: point.curve().name(), kty: "EC", x, y })?;
     Ok(Header { alg: ECDH_ES_A256KW.into(), enc: A256GCM.into(), epk: Some(epk), apu: None, apv: None })

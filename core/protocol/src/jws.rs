@@ -164,6 +164,8 @@ enum Pair {
 pub struct SigningKey {
     pair: Pair,
     public: VerifyingKey,
+    /// The header of its JWTs in base64url, made once.
+    jwt_header: String,
 }
 
 impl SigningKey {
@@ -219,28 +221,45 @@ impl SigningKey {
     pub fn sign_compact(&self, header: &Map<String, Value>, payload: &[u8]) -> Result<String, JwsError> {
         let mut header = header.clone();
         header.insert("alg".into(), self.public.algorithm().into());
-        let text = format!("{}.{}", b64::url(&serde_json::to_vec(&header)?), b64::url(payload));
-        let signature = self.sign(text.as_bytes())?;
-        Ok(format!("{text}.{}", b64::url(&signature)))
+        self.sign_parts(&b64::url(&serde_json::to_vec(&header)?), payload)
     }
 
     /// Signs claims as a JWT with the public key in its header (`jwk`), as KBS peers expect it.
     pub fn sign_jwt<T: Serialize>(&self, claims: &T) -> Result<String, JwsError> {
-        let mut header = Map::new();
-        header.insert("typ".into(), "JWT".into());
-        header.insert("jwk".into(), serde_json::to_value(&self.public)?);
-        self.sign_compact(&header, &serde_json::to_vec(claims)?)
+        self.sign_jwt_text(&serde_json::to_string(claims)?)
+    }
+
+    /// As [`SigningKey::sign_jwt`], of claims that are JSON text already.
+    pub fn sign_jwt_text(&self, claims: &str) -> Result<String, JwsError> {
+        self.sign_parts(&self.jwt_header, claims.as_bytes())
+    }
+
+    fn sign_parts(&self, header: &str, payload: &[u8]) -> Result<String, JwsError> {
+        let mut text = format!("{header}.{}", b64::url(payload));
+        let signature = self.sign(text.as_bytes())?;
+        text.push('.');
+        text.push_str(&b64::url(&signature));
+        Ok(text)
     }
 
     fn from_es256(pair: EcdsaKeyPair) -> Result<Self, JwsError> {
         let point = EcKey::from_point(Curve::P256, pair.public_key().as_ref());
         let public = VerifyingKey(Material::Es256(point.map_err(|_| JwsError::Provider("the public key"))?));
-        Ok(Self { pair: Pair::Es256(pair), public })
+        Self::new(Pair::Es256(pair), public)
     }
 
     fn from_pair(pair: Ed25519KeyPair) -> Result<Self, JwsError> {
         let public = VerifyingKey(Material::Ed25519(pair.public_key().as_ref().to_vec()));
-        Ok(Self { pair: Pair::Ed25519(pair), public })
+        Self::new(Pair::Ed25519(pair), public)
+    }
+
+    fn new(pair: Pair, public: VerifyingKey) -> Result<Self, JwsError> {
+        let mut header = Map::new();
+        header.insert("typ".into(), "JWT".into());
+        header.insert("jwk".into(), serde_json::to_value(&public)?);
+        header.insert("alg".into(), public.algorithm().into());
+        let jwt_header = b64::url(&serde_json::to_vec(&header)?);
+        Ok(Self { pair, public, jwt_header })
     }
 }
 

@@ -5,7 +5,6 @@
 use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey};
 use coffer_core_secret::{NoRandomness, Secret, SecretBytes};
 
-use crate::jwe::{Jwe, JweError};
 use crate::jwk::{Curve, EcKey, PublicKey};
 
 /// Why there is no key.
@@ -67,25 +66,49 @@ impl TeeKey {
         PublicKey::Ec(self.public.clone())
     }
 
-    /// Opens what was encrypted to the public part.
-    pub fn open(&self, jwe: &Jwe) -> Result<SecretBytes, JweError> {
-        jwe.open(self)
-    }
-
     pub(crate) fn curve(&self) -> Curve {
         self.public.curve()
     }
 
-    /// The shared secret Z with a peer's point (NIST SP 800-56A, section 5.7.1.2).
+    /// The shared secret Z with a peer's point.
     pub(crate) fn agree(&self, peer: &EcKey) -> Option<SecretBytes> {
-        let curve = self.curve();
-        if peer.curve() != curve {
-            return None;
-        }
-        let own = PrivateKey::from_private_key(curve.agreement(), self.scalar.expose()).ok()?;
-        let peer = UnparsedPublicKey::new(curve.agreement(), peer.to_point());
-        agreement::agree(&own, peer, (), |z| Ok(SecretBytes::copy_of(z))).ok()
+        let own = PrivateKey::from_private_key(self.curve().agreement(), self.scalar.expose()).ok()?;
+        agree(self.curve(), &own, peer)
     }
+}
+
+/// The sender's key of one message. It never leaves the provider.
+pub(crate) struct EphemeralKey {
+    private: PrivateKey,
+    public: EcKey,
+}
+
+impl EphemeralKey {
+    /// A new key on a curve.
+    pub(crate) fn generate_on(curve: Curve) -> Option<Self> {
+        let private = PrivateKey::generate(curve.agreement()).ok()?;
+        let point = private.compute_public_key().ok()?;
+        let public = EcKey::from_point(curve, point.as_ref()).ok()?;
+        Some(Self { private, public })
+    }
+
+    pub(crate) fn public(&self) -> &EcKey {
+        &self.public
+    }
+
+    /// The shared secret Z with a peer's point.
+    pub(crate) fn agree(&self, peer: &EcKey) -> Option<SecretBytes> {
+        agree(self.public.curve(), &self.private, peer)
+    }
+}
+
+/// The shared secret Z (NIST SP 800-56A, section 5.7.1.2). The provider refuses points off the curve.
+fn agree(curve: Curve, own: &PrivateKey, peer: &EcKey) -> Option<SecretBytes> {
+    if peer.curve() != curve {
+        return None;
+    }
+    let peer = UnparsedPublicKey::new(curve.agreement(), peer.to_point());
+    agreement::agree(own, peer, (), |z| Ok(SecretBytes::copy_of(z))).ok()
 }
 
 #[cfg(test)]
@@ -99,6 +122,16 @@ mod tests {
             let (ab, ba) = (a.agree(&b.public).unwrap(), b.agree(&a.public).unwrap());
             assert_eq!(ab.expose().len(), curve.field_len());
             assert!(ab.equals(ba.expose()));
+        }
+    }
+
+    #[test]
+    fn an_ephemeral_key_agrees_on_its_curve_and_on_no_other() {
+        for (curve, other) in [(Curve::P256, Curve::P521), (Curve::P521, Curve::P256)] {
+            let (own, peer) = (EphemeralKey::generate_on(curve).unwrap(), TeeKey::generate_on(curve).unwrap());
+            let (z, theirs) = (own.agree(&peer.public).unwrap(), peer.agree(own.public()).unwrap());
+            assert!(z.equals(theirs.expose()));
+            assert!(own.agree(&TeeKey::generate_on(other).unwrap().public).is_none());
         }
     }
 

@@ -164,14 +164,14 @@ pub struct TeeEvidence {
     pub additional_evidence: String,
 }
 
-/// The reply to attest.
+/// The reply to attest. Whoever has the verdict as text writes it as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AttestResponse {
+pub struct AttestResponse<V = Value> {
     /// The attestation result as a JWT.
     pub token: String,
     /// Our addition: the verdict tree, so that the guest can say why it was trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verdict: Option<Value>,
+    pub verdict: Option<V>,
     /// Our addition: the attempt's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<String>,

@@ -53,7 +53,7 @@ pub(crate) async fn run(
     let mut changed: Option<ImageError> = None;
     let exit = loop {
         tokio::select! {
-            exit = running.wait() => break exit.map_err(|why| not_started(&why))?,
+            exit = running.wait() => break exit,
             order = orders.next(), if listening => match order? {
                 Some(frame) => obey(frame, &controller, &mut input, stop_signal).await,
                 // The host has no more to say; the workload goes on.
@@ -75,6 +75,7 @@ pub(crate) async fn run(
     if let Some(error) = changed.or_else(corrupt) {
         return Err(error.into());
     }
+    let exit = exit.map_err(|why| not_started(&why))?;
     let killed = exit.signal.map(|signal| format!(" (signal {signal})")).unwrap_or_default();
     let memory = if exit.out_of_memory { ", out of memory" } else { "" };
     outbox.step("workload", format!("ended with code {}{killed}{memory}", exit.code));

@@ -9,13 +9,12 @@ use coffer_core_protocol::ear::Status;
 use coffer_core_protocol::error::ErrorBody;
 use coffer_core_protocol::handshake::attester::{Attester, AttesterError, Session};
 use coffer_core_protocol::jws::Compact;
-use coffer_core_protocol::tee_key::TeeKey;
 use coffer_core_protocol::uri::ResourcePath;
 use coffer_core_secret::SecretBytes;
 use tokio::sync::Mutex;
 
 use crate::http::{Broker, Reply};
-use crate::{AttestError, Attested, EvidenceSource, Keys, Pending, refused};
+use crate::{AttestError, Attested, EvidenceSource, Keys, Pending, pair, refused};
 
 /// How often a request is answered with a new attestation (KBS protocol, client rule).
 const RENEWALS: u32 = 3;
@@ -27,14 +26,20 @@ pub struct KeyClient {
     broker: Broker,
     source: Arc<dyn EvidenceSource>,
     init_data: String,
-    session: Mutex<Option<Arc<Session>>>,
+    held: Mutex<Option<Arc<Held>>>,
+}
+
+/// A session, and its key pair as a workload gets it.
+struct Held {
+    session: Session,
+    pair: SecretBytes,
 }
 
 impl KeyClient {
     /// A client that has not attested yet. `init_data` is the text whose digest is bound.
     #[must_use]
     pub fn new(broker: Broker, source: Arc<dyn EvidenceSource>, init_data: String) -> Self {
-        Self { broker, source, init_data, session: Mutex::new(None) }
+        Self { broker, source, init_data, held: Mutex::new(None) }
     }
 
     /// Attests now and holds the session, whatever the appraisal says.
@@ -42,11 +47,11 @@ impl KeyClient {
     /// # Errors
     /// When there is no evidence, no broker, or the broker refuses the evidence.
     pub async fn attest(&self) -> Result<Attested, AttestError> {
-        let mut held = self.session.lock().await;
-        let session = Arc::new(self.shake_hands().await?);
-        let status = status(&session)?;
-        let attempt = session.attempt().to_owned();
-        *held = Some(session);
+        let mut held = self.held.lock().await;
+        let new = Arc::new(self.shake_hands().await?);
+        let status = status(&new.session)?;
+        let attempt = new.session.attempt().to_owned();
+        *held = Some(new);
         Ok(Attested { status, attempt })
     }
 
@@ -59,14 +64,14 @@ impl KeyClient {
         if attested.status != Status::Contraindicated {
             return Ok(attested);
         }
-        let held = self.session.lock().await;
-        let verdict = held.as_ref().and_then(|session| session.verdict());
+        let held = self.held.lock().await;
+        let verdict = held.as_ref().and_then(|held| held.session.verdict());
         let causes = verdict.map(refused::failed_checks).unwrap_or_default();
         Err(AttestError::Contraindicated { causes, attempt: attested.attempt })
     }
 
-    async fn shake_hands(&self) -> Result<Session, AttestError> {
-        let key = TeeKey::generate().map_err(|why| AttestError::Provider { why: why.to_string() })?;
+    async fn shake_hands(&self) -> Result<Held, AttestError> {
+        let (key, pair) = pair::generate()?;
         let (attester, body) = Attester::begin(self.source.tee(), key).map_err(|e| own("auth", e, None))?;
         let reply = self.broker.post("auth", "/auth", None, body).await?;
         let cookie = reply.cookie.clone();
@@ -79,24 +84,25 @@ impl KeyClient {
             .map_err(|e| own("attest", e, Some(&attempt)))?;
         let reply = self.broker.post("attest", "/attest", cookie.as_deref(), body).await?;
         let body = accepted("attest", reply, Some(&attempt))?;
-        attesting.on_response(&body).map_err(|e| own("attest", e, Some(&attempt)))
+        let session = attesting.on_response(&body).map_err(|e| own("attest", e, Some(&attempt)))?;
+        Ok(Held { session, pair })
     }
 
     /// The session, attesting if there is none.
-    async fn session(&self) -> Result<Arc<Session>, AttestError> {
-        let mut held = self.session.lock().await;
-        if let Some(session) = held.as_ref() {
-            return Ok(Arc::clone(session));
+    async fn session(&self) -> Result<Arc<Held>, AttestError> {
+        let mut held = self.held.lock().await;
+        if let Some(present) = held.as_ref() {
+            return Ok(Arc::clone(present));
         }
-        let session = Arc::new(self.shake_hands().await?);
-        *held = Some(Arc::clone(&session));
-        Ok(session)
+        let new = Arc::new(self.shake_hands().await?);
+        *held = Some(Arc::clone(&new));
+        Ok(new)
     }
 
     /// Forgets a session that the broker no longer accepts, unless another task has renewed it already.
-    async fn forget(&self, old: &Arc<Session>) {
-        let mut held = self.session.lock().await;
-        if held.as_ref().is_some_and(|session| Arc::ptr_eq(session, old)) {
+    async fn forget(&self, old: &Arc<Held>) {
+        let mut held = self.held.lock().await;
+        if held.as_ref().is_some_and(|present| Arc::ptr_eq(present, old)) {
             *held = None;
         }
     }
@@ -112,11 +118,11 @@ impl KeyClient {
     async fn resource_of(&self, path: &ResourcePath) -> Result<SecretBytes, AttestError> {
         let mut renewals = 0;
         loop {
-            let session = self.session().await?;
-            match self.fetch(&session, path).await {
+            let held = self.session().await?;
+            match self.fetch(&held.session, path).await {
                 Err(error) if error.asks_to_attest_again() && renewals < RENEWALS => {
                     renewals += 1;
-                    self.forget(&session).await;
+                    self.forget(&held).await;
                 }
                 other => return other,
             }
@@ -131,9 +137,20 @@ impl Keys for KeyClient {
 
     fn token(&self) -> Pending<'_, SecretBytes> {
         Box::pin(async move {
-            let session = self.session().await?;
-            let json = serde_json::json!({"token": session.token()});
-            Ok(SecretBytes::new(json.to_string().into_bytes()))
+            let held = self.session().await?;
+            // Neither part has characters that JSON escapes but line feeds, so the secret is written once.
+            let mut json = Vec::with_capacity(held.session.token().len().saturating_add(512));
+            json.extend_from_slice(b"{\"token\":\"");
+            json.extend_from_slice(held.session.token().as_bytes());
+            json.extend_from_slice(b"\",\"tee_keypair\":\"");
+            for &byte in held.pair.expose() {
+                match byte {
+                    b'\n' => json.extend_from_slice(b"\\n"),
+                    other => json.push(other),
+                }
+            }
+            json.extend_from_slice(b"\"}");
+            Ok(SecretBytes::new(json))
         })
     }
 

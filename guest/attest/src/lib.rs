@@ -9,6 +9,7 @@ mod client;
 mod error;
 mod http;
 mod keys;
+mod pair;
 mod refused;
 mod source;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Absolute times on a shared machine mean little, so each figure comes with what it is compared with, measured in
 //! the same run. Left out: judging them.
 
+mod blocks;
 mod clock;
 mod release;
 mod start;
@@ -21,6 +22,12 @@ struct Cli {
     /// A COFFER_HOME with a built guest.
     #[arg(long)]
     guest: Option<PathBuf>,
+    /// The static program of `lab/bench-guest`.
+    #[arg(long, requires = "kernel")]
+    bench_guest: Option<PathBuf>,
+    /// An unpacked kernel package.
+    #[arg(long)]
+    kernel: Option<PathBuf>,
     /// Rounds of the key release.
     #[arg(long, default_value_t = 300)]
     rounds: u32,
@@ -30,11 +37,13 @@ fn main() -> Result<()> {
     let cli = Cli::parse();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     release::measure(cli.rounds)?;
-    match (cli.coffer, cli.guest) {
-        (Some(coffer), Some(guest)) => start::measure(&coffer, &guest),
-        _ => {
-            println!("\nskipped: no guest was built, so no machine is started");
-            Ok(())
-        }
+    match (cli.bench_guest, cli.kernel) {
+        (Some(guest), Some(kernel)) => blocks::measure(&guest, &kernel)?,
+        _ => println!("\nskipped: no guest that reads was built"),
     }
+    match (cli.coffer, cli.guest) {
+        (Some(coffer), Some(guest)) => start::measure(&coffer, &guest)?,
+        _ => println!("\nskipped: no guest was built, so no machine is started"),
+    }
+    Ok(())
 }

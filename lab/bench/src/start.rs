@@ -88,8 +88,7 @@ impl Owner<'_> {
         ] {
             Self::done(&mut self.command(words))?;
         }
-        // The first read comes from the disk, through verity and crypt; the second from the page cache. The
-        // difference is what the mapping costs; `sys/dm`'s measurement compares it with verity alone.
+        // The first read comes from the disk, through verity and crypt; the second from the page cache.
         let script = "busybox grep -E 'MemTotal|MemFree|MemAvailable|Shmem:' /proc/meminfo; \
             for i in 1 2; do busybox time -f '%e s of wall, %S s of system' busybox dd if=/data.bin of=/dev/null bs=1M; done";
         let mut run = self.command("run oci:sealed:latest --signer image.pub --enroll --timeline --");

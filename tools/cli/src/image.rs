@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, bail};
+use coffer_core_oci::Reference;
 use coffer_core_secret::{Secret, SecretBytes};
 use coffer_tools_images::{
     Destination, Inspection, Progress, SealFormat, SealOptions, Source, inspect, keygen, new_image_key, seal,
-    sign, verify,
+    sign, sign_as, verify,
 };
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -60,6 +61,12 @@ pub(crate) enum Command {
         /// The private key (PKCS#8 PEM, mode 0600), as `coffer image keygen` makes it.
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
+        /// The name to sign under, as in registry.example/team/app [default: where the image is, if in a registry].
+        ///
+        /// An image in a folder has no name of its own. Signed under none, it runs only where its digest is named
+        /// too; name here what it will be called when it is copied to a registry.
+        #[arg(long, value_name = "NAME", value_parser = Reference::parse)]
+        identity: Option<Reference>,
         /// Speak plain HTTP to registries.
         #[arg(long)]
         plain_http: bool,
@@ -111,10 +118,15 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
             let (source, to) = (self::source(&source, plain_http)?, destination(&to, plain_http)?);
             seal_image(context, &source, &to, &key, &KeyPlace::of(key_file, key_out, replace_key), format)
         }
-        Command::Sign { image, key, plain_http } => {
+        Command::Sign { image, key, identity, plain_http } => {
             let pem = Secret::new(read_private(&key)?);
             let to = destination(&image, plain_http)?;
-            let signature = block_on(async { Ok(sign(&to, &pem).await?) })?;
+            let signature = block_on(async {
+                Ok(match identity {
+                    Some(name) => sign_as(&to, &pem, &name.name()).await?,
+                    None => sign(&to, &pem).await?,
+                })
+            })?;
             let told = json!({"image": signature.image, "tag": signature.tag, "signature": signature.artifact,
                 "key": signature.key});
             context.output.show(&told, |_| format!("signed {} ({})", signature.image, signature.tag))

@@ -10,7 +10,6 @@ use coffer_core_oci::{Descriptor, ImageConfig, Manifest, media};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::copy::temporary_layout;
 use crate::error::{ImageError, at};
 use crate::layout::Layout;
 
@@ -45,7 +44,7 @@ pub(crate) fn import(file: &Path) -> Result<(Layout, TempDir), ImageError> {
     let follow = |name: &str| links.get(name).cloned().unwrap_or_else(|| name.to_owned());
     let mut wanted: BTreeMap<String, Option<Descriptor>> =
         saved.layers.iter().chain([&saved.config]).map(|name| (follow(name), None)).collect();
-    let (layout, temporary) = temporary_layout()?;
+    let (layout, temporary) = Layout::create_temporary()?;
     let mut archive = open(file)?;
     for entry in archive.entries().map_err(at(file))? {
         let mut entry = entry.map_err(at(file))?;

@@ -2,34 +2,15 @@
 
 use std::io;
 
-use coffer_core_digest::Digest;
+use coffer_core_oci::Descriptor;
 use coffer_core_oci::simple_signing::signature_tag;
-use coffer_core_oci::{Descriptor, Manifest};
 
 use crate::error::ImageError;
 use crate::layout::Layout;
-use crate::open::{Store, blocking};
+use crate::open::{Resolved, Store, blocking};
 use crate::place::{Destination, Source};
 use crate::progress::Progress;
 use crate::registry::{Registry, short};
-
-/// An image, found.
-#[derive(Clone, Debug)]
-pub struct Resolved {
-    /// The manifest's digest.
-    pub digest: Digest,
-    /// The manifest.
-    pub manifest: Manifest,
-    /// The manifest's bytes, as they were signed.
-    pub bytes: Vec<u8>,
-}
-
-impl Resolved {
-    /// A descriptor of the manifest.
-    pub fn descriptor(&self) -> Descriptor {
-        Descriptor::new(self.manifest.stored_as(), self.digest, self.bytes.len() as u64)
-    }
-}
 
 /// Finds an image, on an index the one for `linux/amd64`.
 pub async fn resolve(source: &Source) -> Result<Resolved, ImageError> {
@@ -58,7 +39,7 @@ pub async fn copy(
             let (layout, _temporary) = match &store {
                 Store::Layout { layout, .. } => (layout.clone(), None),
                 Store::Registry(_) => {
-                    let (layout, temporary) = temporary_layout()?;
+                    let (layout, temporary) = Layout::create_temporary()?;
                     fetch(&store, &image, &layout, "copied", progress).await?;
                     if let Some(signatures) = &signatures {
                         fetch(&store, signatures, &layout, "signatures", progress).await?;
@@ -73,13 +54,6 @@ pub async fn copy(
         }
     }
     Ok(image)
-}
-
-pub(crate) fn temporary_layout() -> Result<(Layout, tempfile::TempDir), ImageError> {
-    let directory = std::env::temp_dir();
-    let temporary =
-        tempfile::Builder::new().prefix("coffer-image-").tempdir().map_err(crate::error::at(&directory))?;
-    Ok((Layout::create(temporary.path())?, temporary))
 }
 
 /// Writes an image into a layout: blobs, then the manifest, then the tag.

@@ -13,7 +13,7 @@ use coffer_core_oci::manifest::MAX_DOCUMENT;
 use coffer_core_oci::simple_signing::{signature_tag, signed_by_tag};
 use coffer_core_oci::{Descriptor, Document, Index, media};
 use serde_json::{Value, json};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::error::{ImageError, at};
 
@@ -67,6 +67,13 @@ impl Layout {
         let layout = Self::open(directory)?;
         layout.sweep()?;
         Ok(layout)
+    }
+
+    /// An empty layout that goes away with what is returned beside it.
+    pub(crate) fn create_temporary() -> Result<(Self, TempDir), ImageError> {
+        let parent = std::env::temp_dir();
+        let temporary = tempfile::Builder::new().prefix("coffer-image-").tempdir().map_err(at(&parent))?;
+        Ok((Self::create(temporary.path())?, temporary))
     }
 
     /// The directory.

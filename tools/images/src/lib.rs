@@ -18,12 +18,13 @@ mod registry;
 mod seal;
 mod sign;
 
-pub use copy::{Resolved, copy, resolve};
+pub use copy::{copy, resolve};
 pub use error::ImageError;
 pub use flatten::{Flat, Limits};
 pub use inspect::{Inspection, LayerInspection, SignatureInspection, inspect};
 pub use keys::{KeyPair, keygen, new_image_key};
 pub use layout::Layout;
+pub use open::Resolved;
 pub use place::{Destination, PlaceError, Source, Transport};
 pub use progress::{Progress, Step};
 pub use seal::{SealFormat, SealOptions, SealedImage, open_sealed, seal};

@@ -6,16 +6,41 @@ use std::path::{Path, PathBuf};
 
 use coffer_core_digest::{Digest, Hasher};
 use coffer_core_oci::simple_signing::signature_tag;
-use coffer_core_oci::{Descriptor, Document, Manifest, Platform, Reference};
+use coffer_core_oci::{Descriptor, Document, Manifest, Platform, Reference, media};
 use tempfile::TempDir;
 
 use crate::archive;
-use crate::copy::Resolved;
 use crate::error::{ImageError, at};
 use crate::layout::{Layout, changed};
 use crate::place::Source;
 use crate::progress::Progress;
 use crate::registry::Registry;
+
+/// An image, found.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The manifest's bytes, as they were signed.
+    pub bytes: Vec<u8>,
+}
+
+impl Resolved {
+    /// Writes a new image's configuration and manifest into a layout that has its layers; without a tag.
+    pub(crate) fn write(layout: &Layout, config: &[u8], layers: Vec<Descriptor>) -> Result<Self, ImageError> {
+        let manifest = Manifest::new(layout.put(media::OCI_CONFIG, config)?, layers);
+        let bytes = manifest.to_bytes()?;
+        let digest = layout.put(media::OCI_MANIFEST, &bytes)?.digest;
+        Ok(Self { digest, manifest, bytes })
+    }
+
+    /// A descriptor of the manifest.
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor::new(self.manifest.stored_as(), self.digest, self.bytes.len() as u64)
+    }
+}
 
 /// An opened source.
 pub(crate) enum Store {

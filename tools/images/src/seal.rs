@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use coffer_core_digest::Digest;
 use coffer_core_oci::config::{ConfigError, MAX_CONFIG};
-use coffer_core_oci::{Descriptor, ImageConfig, LayerKind, Manifest, media};
+use coffer_core_oci::{Descriptor, ImageConfig, LayerKind, media};
 use coffer_core_seal::ocicrypt;
 use coffer_core_seal::sealed::{BlockKey, SealError, Sealer};
 use coffer_core_secret::SecretBytes;
 use serde_json::{Value, json};
 
-use crate::copy::{Resolved, push, temporary_layout};
+use crate::copy::push;
 use crate::error::{ImageError, at};
 use crate::flatten::{Flattener, Limits, write_erofs};
 use crate::layout::Layout;
-use crate::open::{Blob, Store, blocking};
+use crate::open::{Blob, Resolved, Store, blocking};
 use crate::place::{Destination, Source};
 use crate::progress::Progress;
 use crate::registry::{Registry, short};
@@ -88,7 +88,7 @@ pub async fn seal(
     let (layout, temporary) = match destination {
         Destination::Layout(directory, _) => (Layout::create(directory)?, None),
         Destination::Registry(..) => {
-            let (layout, temporary) = temporary_layout()?;
+            let (layout, temporary) = Layout::create_temporary()?;
             (layout, Some(temporary))
         }
     };
@@ -186,11 +186,7 @@ fn write(
             members.insert("rootfs".into(), json!({ "type": "layers", "diff_ids": [layer.to_string()] }));
         }
     }
-    let config = layout.put(media::OCI_CONFIG, config.to_string().as_bytes())?;
-    let manifest = Manifest::new(config, layers);
-    let bytes = manifest.to_bytes()?;
-    let digest = layout.put(media::OCI_MANIFEST, &bytes)?.digest;
-    Ok(Resolved { digest, manifest, bytes })
+    Resolved::write(layout, config.to_string().as_bytes(), layers)
 }
 
 /// Names the destination where the disk is full.

@@ -6,14 +6,14 @@ use base64::engine::general_purpose::STANDARD;
 use coffer_core_digest::Digest;
 use coffer_core_oci::cosign::{self, PublicKey, Signed};
 use coffer_core_oci::simple_signing::{Payload, SIGNATURE_ANNOTATION, signature_tag};
-use coffer_core_oci::{Descriptor, Manifest, SignatureError, media};
+use coffer_core_oci::{Descriptor, SignatureError, media};
 use coffer_core_secret::Secret;
 use serde_json::json;
 
-use crate::copy::{Resolved, push, temporary_layout};
+use crate::copy::push;
 use crate::error::ImageError;
 use crate::layout::Layout;
-use crate::open::Store;
+use crate::open::{Resolved, Store};
 use crate::place::{Destination, Source};
 use crate::progress::Progress;
 use crate::registry::Registry;
@@ -76,7 +76,7 @@ pub async fn sign_as(
             artifact
         }
         Destination::Registry(reference, transport) => {
-            let (layout, _temporary) = temporary_layout()?;
+            let (layout, _temporary) = Layout::create_temporary()?;
             let artifact = write(&layout, others, &payload, signature)?;
             push(&layout, &artifact, &Registry::new(reference, *transport), &tag, &Progress::none()).await?;
             artifact
@@ -149,9 +149,5 @@ fn write(
         "architecture": "", "os": "", "config": {}, "created": "0001-01-01T00:00:00Z",
         "rootfs": { "type": "layers", "diff_ids": contents },
     });
-    let config = layout.put(media::OCI_CONFIG, config.to_string().as_bytes())?;
-    let manifest = Manifest::new(config, layers);
-    let bytes = manifest.to_bytes()?;
-    let digest = layout.put(media::OCI_MANIFEST, &bytes)?.digest;
-    Ok(Resolved { digest, manifest, bytes })
+    Resolved::write(layout, config.to_string().as_bytes(), layers)
 }

@@ -8,15 +8,7 @@ use coffer_core_launch::{Artifacts, Component, PredictedEvent, ReferenceValues};
 use coffer_verify_api::{Check, Claims};
 
 use crate::difference::{Difference, differences, replayed};
-use crate::{PREDICT_AGAIN, command_line};
-
-/// Where a reference value comes from.
-pub(crate) fn source(reference: &ReferenceValues) -> String {
-    match reference.origin.as_str() {
-        "" => format!("reference value {}", reference.id()),
-        origin => format!("reference value {} ({origin})", reference.id()),
-    }
-}
+use crate::{PREDICT_AGAIN, command_line, source};
 
 /// The group `measurements`: one check for each component that the reference value covers. Init-data has a group
 /// of its own.

@@ -6,8 +6,7 @@ use coffer_core_initdata::InitData;
 use coffer_core_launch::{ExpectedInitData, ReferenceValues};
 use coffer_verify_api::{Check, Claims};
 
-use crate::PREDICT_AGAIN;
-use crate::explain::source;
+use crate::{PREDICT_AGAIN, source};
 
 /// The register that the guest's agent extends by the init-data's digest.
 pub(crate) const REGISTER: u32 = 8;

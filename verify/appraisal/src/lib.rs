@@ -36,9 +36,17 @@ use validity::Validity;
 pub(crate) const PREDICT_AGAIN: &str = "If this change is yours, predict it again with `coffer measure` and add it \
      with `coffer ref add`. If it is not, the host changed what it started.";
 
+/// Where a reference value comes from.
+pub(crate) fn source(reference: &ReferenceValues) -> String {
+    match reference.origin.as_str() {
+        "" => format!("reference value {}", reference.id()),
+        origin => format!("reference value {} ({origin})", reference.id()),
+    }
+}
+
 /// Compares genuine claims with reference values.
 ///
-/// Any reference value that is valid at `at` and equals the quoted registers affirms. Where none does, the closest
+/// Any reference value that is complete, valid at `at` and equal to the quoted registers affirms. Where none does, the closest
 /// one explains what differs. `init_data` is the init-data that the attester sent.
 pub fn appraise(
     verified: &Verified<Claims>,

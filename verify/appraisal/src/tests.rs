@@ -388,6 +388,41 @@ fn a_reference_value_holds_only_in_its_lifetime() {
     assert_eq!(at(eternal, "2099-01-01T00:00:00Z"), "");
 }
 
+/// The committed reference value without some registers.
+fn without(registers: &[&str]) -> ReferenceValues {
+    let mut json: serde_json::Value = serde_json::from_str(REFERENCE).unwrap();
+    for name in registers {
+        json["registers"].as_object_mut().unwrap().remove(*name).unwrap();
+    }
+    let kept: BTreeMap<String, Digest> = serde_json::from_value(json["registers"].clone()).unwrap();
+    let text: String = kept.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    let id = Digest::sha256(format!("tpm\nsha256\n{text}").as_bytes()).hex();
+    json["id"] = format!("tpm-{}", &id[..24]).into();
+    ReferenceValues::from_json(json.to_string().as_bytes()).unwrap()
+}
+
+#[test]
+fn a_reference_value_that_leaves_a_register_to_the_host_affirms_nobody() {
+    for register in 0..=9 {
+        let name = format!("pcr{register}");
+        let partial = without(&[&name]);
+        let verdict = Guest::new().appraise(std::slice::from_ref(&partial), NOW);
+        assert_eq!(verdict.status, Status::Contraindicated, "{name}");
+        assert_eq!(codes(&verdict)[0], "reference.incomplete", "{name}");
+        let cause = find(&verdict.checks, "reference.incomplete").unwrap();
+        assert!(cause.expected.as_deref().unwrap().contains(&name));
+        // Beside a complete one it does no harm.
+        assert_eq!(Guest::new().appraise(&[partial, reference()], NOW).status, Status::Affirming);
+    }
+    // What it was for: any kernel, with the right init-data.
+    let mut guest = Guest::new();
+    guest.other(4, 0);
+    let only_init_data: Vec<String> =
+        (0..=9).filter(|number| *number != 8).map(|number| format!("pcr{number}")).collect();
+    let only_init_data: Vec<&str> = only_init_data.iter().map(String::as_str).collect();
+    assert_eq!(codes(&guest.appraise(&[without(&only_init_data)], NOW)), ["reference.incomplete"]);
+}
+
 #[test]
 fn an_expired_match_says_more_than_a_valid_value_that_differs() {
     let expired = reference().with_times(None, Some("2026-11-30T00:00:00Z".to_owned()));

@@ -1,4 +1,4 @@
-//! When a reference value holds.
+//! Whether a reference value may affirm anybody, and when.
 
 use coffer_core_launch::ReferenceValues;
 use coffer_verify_api::{Check, Timestamp};
@@ -8,6 +8,8 @@ use coffer_verify_api::{Check, Timestamp};
 pub(crate) enum Validity {
     /// It holds.
     Valid,
+    /// It leaves these registers to the host, so it holds for nobody.
+    Incomplete(Vec<String>),
     /// From this time on it does not.
     Expired(String),
     /// It does not before this time.
@@ -18,6 +20,10 @@ pub(crate) enum Validity {
 
 impl Validity {
     pub(crate) fn of(reference: &ReferenceValues, at: Timestamp) -> Self {
+        let missing = reference.missing_registers();
+        if !missing.is_empty() {
+            return Self::Incomplete(missing);
+        }
         let read = |text: &String| text.parse::<Timestamp>().map_err(|_| Self::Unreadable(text.clone()));
         let judged = (|| {
             if let Some(text) = &reference.not_before
@@ -44,6 +50,11 @@ impl Validity {
         let id = reference.id();
         let check = match self {
             Self::Valid => Check::passed("reference.valid", format!("The reference value {id} is valid")),
+            Self::Incomplete(missing) => Check::failed(
+                "reference.incomplete",
+                format!("The reference value {id} leaves registers to the host"),
+            )
+            .expected(format!("values for {}, too", missing.join(", "))),
             Self::Expired(text) => {
                 Check::failed("reference.expired", format!("The reference value {id} has expired"))
                     .expected(format!("a time before {text}"))
@@ -58,9 +69,16 @@ impl Validity {
             )
             .expected(format!("a time as in RFC 3339 instead of {text:?}")),
         };
+        let found = match self {
+            Self::Incomplete(_) => {
+                let named: Vec<&str> = reference.registers().keys().map(String::as_str).collect();
+                named.join(", ")
+            }
+            _ => at.to_string(),
+        };
         check
-            .found(at.to_string())
-            .source(crate::explain::source(reference))
+            .found(found)
+            .source(crate::source(reference))
             .remedy("Predict it again with `coffer measure` and add it with `coffer ref add`.")
     }
 }

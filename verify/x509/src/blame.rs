@@ -3,9 +3,9 @@
 use std::fmt;
 
 use rustls_pki_types::{CertificateDer, UnixTime};
-use webpki::{EndEntityCert, Error, anchor_from_trusted_cert};
+use webpki::{EndEntityCert, Error, ExtendedKeyUsageValidator, anchor_from_trusted_cert};
 
-use crate::purpose::{self, AnyOf, Purpose};
+use crate::purpose::{self, AnyOf, Named, Purpose};
 use crate::{ALGORITHMS, PathError};
 
 /// A certificate, by its place and its subject's common name.
@@ -77,7 +77,7 @@ pub(crate) fn check_validity(
     time: UnixTime,
 ) -> Result<(), PathError> {
     // Without anchors there is never a path, but webpki looks at the certificate's own time first.
-    match refusal(der, &[], time) {
+    match refusal(der, AnyOf(&[]), time) {
         Some(Error::CertExpired { not_after, time }) => {
             Err(PathError::Expired { which: which(), since: text(not_after), at: text(time) })
         }
@@ -88,9 +88,30 @@ pub(crate) fn check_validity(
     }
 }
 
-fn refusal(der: &CertificateDer<'_>, purposes: &[Purpose], time: UnixTime) -> Option<Error> {
+fn refusal(
+    der: &CertificateDer<'_>,
+    purposes: impl ExtendedKeyUsageValidator,
+    time: UnixTime,
+) -> Option<Error> {
     let certificate = EndEntityCert::try_from(der).ok()?;
-    certificate.verify_for_usage(ALGORITHMS, &[], &[], time, AnyOf(purposes), None, None).err()
+    certificate.verify_for_usage(ALGORITHMS, &[], &[], time, purposes, None, None).err()
+}
+
+/// Whether the leaf names one of the purposes itself. Without anchors there is never a path, but webpki looks at
+/// the purposes first.
+pub(crate) fn check_purpose(
+    leaf: &CertificateDer<'_>,
+    purposes: &[Purpose],
+    time: UnixTime,
+) -> Result<(), PathError> {
+    match refusal(leaf, Named(purposes), time) {
+        Some(Error::RequiredEkuNotFoundContext(context)) => Err(PathError::Purpose {
+            which: Which::sent(0, leaf),
+            expected: purpose::list(purposes),
+            found: purpose::dotted(&context.present),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn wrong_purpose(sent: &[CertificateDer<'_>], purposes: &[Purpose], time: UnixTime) -> Option<PathError> {
@@ -103,7 +124,7 @@ fn wrong_purpose(sent: &[CertificateDer<'_>], purposes: &[Purpose], time: UnixTi
 impl AnyOf<'_> {
     /// The purposes that the certificate names, if none of them will do.
     fn refuses(&self, der: &CertificateDer<'_>, time: UnixTime) -> Option<String> {
-        match refusal(der, self.0, time) {
+        match refusal(der, AnyOf(self.0), time) {
             Some(Error::RequiredEkuNotFoundContext(context)) => Some(purpose::dotted(&context.present)),
             _ => None,
         }

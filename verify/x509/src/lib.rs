@@ -22,7 +22,7 @@ mod tests;
 
 use std::time::Duration;
 
-use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
+use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::aws_lc_rs as algorithms;
 use webpki::{EndEntityCert, anchor_from_trusted_cert};
 
@@ -124,6 +124,8 @@ pub struct Leaf {
 }
 
 /// Finds a path from the first certificate to one of the anchors.
+///
+/// The first certificate must itself name one of the purposes, if any are asked for; those above it may name none.
 pub fn verify_path(
     leaf_first: &[Vec<u8>],
     anchors: &[Vec<u8>],
@@ -156,10 +158,17 @@ pub fn verify_path(
         .verify_for_usage(ALGORITHMS, &trusted, intermediates, time, purpose::AnyOf(purposes), None, None)
         .map_err(|cause| blame::explain(&cause, &sent, &roots, purposes, time))?;
 
-    let anchor = trusted.iter().position(|anchor| anchor == path.anchor()).unwrap_or(0);
+    blame::check_purpose(first, purposes, time)?;
+    let anchor = place_of(path.anchor(), &trusted)?;
     // RFC 5280 leaves the anchor's own validity open. An installation that sets an end means it.
     if let Some(root) = roots.get(anchor) {
         blame::check_validity(root, || Which::anchor(anchor, root), time)?;
     }
     Ok(Leaf { spki_der: leaf.subject_public_key_info().to_vec(), anchor })
+}
+
+/// The anchor's number. Callers give anchors different trust, so one that is not found is never taken for another.
+fn place_of(anchor: &TrustAnchor<'_>, trusted: &[TrustAnchor<'_>]) -> Result<usize, PathError> {
+    let place = trusted.iter().position(|one| one == anchor);
+    place.ok_or_else(|| PathError::Rule("the path ends at none of the trust anchors".to_owned()))
 }

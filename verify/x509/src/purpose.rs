@@ -28,28 +28,47 @@ impl fmt::Display for Purpose {
     }
 }
 
-/// Satisfied by a certificate with one of these purposes, and by one that names none.
+/// Satisfied by a certificate with one of these purposes, and by one that names none. For every certificate of a
+/// path: authorities seldom name purposes.
 pub(crate) struct AnyOf<'a>(pub(crate) &'a [Purpose]);
+
+/// Satisfied only by a certificate that names one of these purposes. For the leaf: under a root with many uses, a
+/// leaf that names none is a key that anybody may have had certified.
+pub(crate) struct Named<'a>(pub(crate) &'a [Purpose]);
 
 impl ExtendedKeyUsageValidator for AnyOf<'_> {
     fn validate(&self, named: KeyPurposeIdIter<'_, '_>) -> Result<(), Error> {
-        let Some(first) = self.0.first() else { return Ok(()) };
-        let mut present = Vec::new();
-        for id in named {
-            let id = id?;
-            if self.0.iter().any(|purpose| KeyPurposeId::new(purpose.encoded) == id) {
-                return Ok(());
-            }
-            present.push(id.to_decoded_oid());
-        }
-        match present.is_empty() {
-            true => Ok(()),
-            false => Err(Error::RequiredEkuNotFoundContext(RequiredEkuNotFoundContext {
-                required: KeyUsage::required_if_present(first.encoded),
-                present,
-            })),
+        match lacking(self.0, named)? {
+            Some(context) if !context.present.is_empty() => Err(Error::RequiredEkuNotFoundContext(context)),
+            _ => Ok(()),
         }
     }
+}
+
+impl ExtendedKeyUsageValidator for Named<'_> {
+    fn validate(&self, named: KeyPurposeIdIter<'_, '_>) -> Result<(), Error> {
+        match lacking(self.0, named)? {
+            Some(context) => Err(Error::RequiredEkuNotFoundContext(context)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is named instead, if none of the purposes is. Without purposes nothing is asked for.
+fn lacking(
+    purposes: &[Purpose],
+    named: KeyPurposeIdIter<'_, '_>,
+) -> Result<Option<RequiredEkuNotFoundContext>, Error> {
+    let Some(first) = purposes.first() else { return Ok(None) };
+    let mut present = Vec::new();
+    for id in named {
+        let id = id?;
+        if purposes.iter().any(|purpose| KeyPurposeId::new(purpose.encoded) == id) {
+            return Ok(None);
+        }
+        present.push(id.to_decoded_oid());
+    }
+    Ok(Some(RequiredEkuNotFoundContext { required: KeyUsage::required(first.encoded), present }))
 }
 
 pub(crate) fn list(purposes: &[Purpose]) -> String {
@@ -57,6 +76,9 @@ pub(crate) fn list(purposes: &[Purpose]) -> String {
 }
 
 pub(crate) fn dotted(found: &[Vec<usize>]) -> String {
+    if found.is_empty() {
+        return "no purpose that it names".to_owned();
+    }
     let one = |oid: &Vec<usize>| oid.iter().map(usize::to_string).collect::<Vec<_>>().join(".");
     found.iter().map(one).collect::<Vec<_>>().join(", ")
 }

@@ -92,15 +92,30 @@ fn a_signature_by_another_key_of_the_same_name_is_blamed_on_the_right_certificat
 }
 
 #[test]
-fn a_certificate_for_another_purpose_is_refused_and_one_without_purpose_accepted() {
+fn a_certificate_for_another_purpose_is_refused_and_so_is_one_that_names_none() {
     let chain = chain();
     let server = Content { purposes: vec![EKU_SERVER.to_vec()], ..Content::default() };
     assert!(chain.refusal(&chain.leaf(&server)).ends_with(
         "is not for the purpose tcg-kp-AIKCertificate (2.23.133.8.3) or tcg-kp-EKCertificate (2.23.133.8.1); \
          it is for 1.3.6.1.5.5.7.3.1"
     ));
-    let any = Content { purposes: Vec::new(), ..Content::default() };
-    verify_path(&chain.leaf(&any), &[chain.root.der()], AK, NOW).unwrap();
+    let none = Content { purposes: Vec::new(), ..Content::default() };
+    assert!(chain.refusal(&chain.leaf(&none)).starts_with("the leaf certificate (\"test attestation key\") is not"));
+    assert!(chain.refusal(&chain.leaf(&none)).ends_with("it is for no purpose that it names"));
+    // Whoever asks for no purpose gets none checked, and one that will do may stand beside others.
+    verify_path(&chain.leaf(&none), &[chain.root.der()], &[], NOW).unwrap();
+    let purposes = vec![EKU_SERVER.to_vec(), coffer_lab_testpki::EKU_ATTESTATION_KEY.to_vec()];
+    let both = Content { purposes, ..Content::default() };
+    verify_path(&chain.leaf(&both), &[chain.root.der()], AK, NOW).unwrap();
+}
+
+#[test]
+fn an_anchor_that_is_not_among_the_trusted_is_not_taken_for_the_first() {
+    let (own, foreign) = (Authority::root("own").der(), Authority::root("foreign").der());
+    let (own, foreign) = (CertificateDer::from(own), CertificateDer::from(foreign));
+    let read = |der| anchor_from_trusted_cert(der).unwrap();
+    assert_eq!(place_of(&read(&own), &[read(&foreign), read(&own)]), Ok(1));
+    assert!(matches!(place_of(&read(&foreign), &[read(&own)]), Err(PathError::Rule(_))));
 }
 
 #[test]

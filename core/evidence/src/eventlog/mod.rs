@@ -77,6 +77,9 @@ pub struct EventLog {
     form: Form,
     banks: Vec<Bank>,
     startup_locality: u8,
+    /// Whether register 0 was extended: from then on no locality can be told. Kept, so that a log made of such
+    /// events costs no more than its length.
+    begun: bool,
     events: Vec<Event>,
 }
 

@@ -177,7 +177,7 @@ fn scan(bytes: &[u8]) -> Result<(EventLog, usize), EventLogError> {
         true => (Form::CryptoAgile, spec_id_banks(&first.data)?),
         false => (Form::Sha1Only, vec![Bank { id: 4, digest_size: 20, algorithm: Some(Algorithm::Sha1) }]),
     };
-    let mut log = EventLog { form, banks, startup_locality: 0, events: Vec::new() };
+    let mut log = EventLog { form, banks, startup_locality: 0, begun: false, events: Vec::new() };
     // The header of a crypto-agile log has a digest of zeros in a bank that the log may lack.
     let first = if agile { Event { digests: Vec::new(), ..first } } else { first };
     push(&mut log, first, 0)?;
@@ -203,12 +203,12 @@ fn push(log: &mut EventLog, event: Event, number: usize) -> Result<(), EventLogE
         return Err(EventLogError::Register { event: number, register: event.register });
     }
     if let Some(found) = startup_locality(&event) {
-        let begun = log.events.iter().any(|event| event.is_extended() && event.register == 0);
-        if begun || !matches!(found, 0 | 3 | 4) {
+        if log.begun || !matches!(found, 0 | 3 | 4) {
             return Err(EventLogError::StartupLocality { event: number, found });
         }
         log.startup_locality = found;
     }
+    log.begun |= event.is_extended() && event.register == 0;
     log.events.push(event);
     Ok(())
 }

@@ -27,7 +27,7 @@ fn sealed_with(to: &TeeKey, header: Value) -> Jwe {
 }
 
 fn refused(jwe: &Jwe, key: &TeeKey) -> JweError {
-    match jwe.open(key) {
+    match key.open(jwe) {
         Ok(_) => panic!("it must be refused"),
         Err(error) => error,
     }

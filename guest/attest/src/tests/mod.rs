@@ -123,6 +123,19 @@ async fn evidence_for_the_workload_is_over_its_own_data_and_bounded() {
     assert_eq!(error.code(), "attestation.runtime-data");
 }
 
+#[tokio::test]
+async fn a_workload_gets_the_token_with_the_key_that_it_is_bound_to() {
+    let broker = FakeBroker::start(Transport::Plain).await;
+    let client = client(&broker.url, &broker.certificate);
+    let token = client.token().await.expect("token");
+    let token: Value = serde_json::from_slice(token.expose()).expect("JSON");
+    assert_eq!(token["token"].as_str().map(|text| text.split('.').count()), Some(3));
+    let pair = token["tee_keypair"].as_str().expect("the pair");
+    assert!(
+        pair.starts_with("-----BEGIN PRIVATE KEY-----\n") && pair.ends_with("-----END PRIVATE KEY-----\n")
+    );
+}
+
 #[test]
 fn a_broker_that_cannot_be_pinned_is_refused() {
     for (url, certificate) in [("https://x", ""), ("ftp://x", "x"), ("no url", "x")] {

@@ -5,6 +5,7 @@ mod vectors;
 
 use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_evidence::ReportData;
+use coffer_core_evidence::eventlog::Event;
 use coffer_verify_api::{Check, Claims, Judgement, Question, Timestamp, Verified};
 use serde_json::Value;
 
@@ -39,6 +40,11 @@ fn accepted(judgement: Judgement) -> Verified<Claims> {
         Judgement::Verified(verified) => verified,
         Judgement::Rejected(reasons) => panic!("rejected: {reasons:#?}"),
     }
+}
+
+/// The claimed events that were extended. Those that were not are beside them, proven by nothing.
+fn measured(claims: &Claims) -> Vec<&Event> {
+    claims.events.iter().filter(|event| event.is_extended()).collect()
 }
 
 /// The codes of the causes, each once.

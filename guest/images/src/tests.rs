@@ -1,3 +1,0 @@
-//! Images made ready, from sources that lie.
-
-

@@ -1,0 +1,129 @@
+//! The registry client against a registry on loopback that asks for tokens and sends blobs from elsewhere.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use coffer_core_digest::Digest;
+use coffer_core_oci::{Descriptor, Manifest, media};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::source::{read_bounded, read_document};
+use crate::{BlobSource, Registry, RegistryRoots};
+
+const TOKEN: &str = "anonymous";
+
+/// Paths with what they answer, and the requests that came.
+struct Fake {
+    address: String,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+async fn serve(documents: HashMap<String, Vec<u8>>) -> Fake {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("address").to_string();
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let (own, seen) = (address.clone(), Arc::clone(&heads));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut bytes = Vec::new();
+            while !bytes.windows(4).any(|four| four == b"\r\n\r\n") {
+                let mut piece = [0; 1024];
+                match stream.read(&mut piece).await {
+                    Ok(count) if count > 0 => bytes.extend_from_slice(&piece[..count]),
+                    _ => break,
+                }
+            }
+            let head = String::from_utf8(bytes).expect("head");
+            let (status, extra, body) = answer(&head, &own, &documents);
+            seen.lock().expect("heads").push(head);
+            let head = format!(
+                "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{extra}Connection: close\r\n\r\n",
+                body.len()
+            );
+            let _client_gone = stream.write_all(&[head.as_bytes(), &body].concat()).await;
+        }
+    });
+    Fake { address, heads }
+}
+
+fn answer(head: &str, own: &str, documents: &HashMap<String, Vec<u8>>) -> (u16, String, Vec<u8>) {
+    let path = head.split(' ').nth(1).expect("path");
+    if path.starts_with("/token?") {
+        return (200, String::new(), format!(r#"{{"token":"{TOKEN}"}}"#).into_bytes());
+    }
+    if let Some(content) = path.strip_prefix("/elsewhere/").and_then(|name| documents.get(name)) {
+        return (200, String::new(), content.clone());
+    }
+    if !head.to_ascii_lowercase().contains(&format!("authorization: bearer {TOKEN}")) {
+        let challenge = format!("WWW-Authenticate: Bearer realm=\"http://{own}/token\",service=\"x\"\r\n");
+        return (401, challenge, Vec::new());
+    }
+    match path.rsplit_once('/') {
+        Some(("/v2/a/b/blobs", name)) if documents.contains_key(name) => {
+            (307, format!("Location: http://{own}/elsewhere/{name}\r\n"), Vec::new())
+        }
+        Some(("/v2/a/b/manifests", name)) => match documents.get(name) {
+            Some(content) => (200, String::new(), content.clone()),
+            None => (404, String::new(), Vec::new()),
+        },
+        _ => (404, String::new(), Vec::new()),
+    }
+}
+
+fn registry(fake: &Fake) -> Registry {
+    Registry::new(&format!("{}/a/b:v1", fake.address), true, &RegistryRoots::default()).expect("registry")
+}
+
+#[tokio::test]
+async fn a_token_is_fetched_once_and_blobs_are_followed_to_where_they_are() {
+    let layer = b"layer".to_vec();
+    let digest = Digest::sha256(&layer);
+    let manifest =
+        Manifest::new(Descriptor::of(media::OCI_CONFIG, b"{}"), Vec::new()).to_bytes().expect("bytes");
+    let documents = HashMap::from([("v1".to_owned(), manifest.clone()), (digest.to_string(), layer.clone())]);
+    let fake = serve(documents).await;
+    let registry = registry(&fake);
+    let document = read_bounded(&mut *registry.document().await.expect("found"), "it", 4096).await;
+    assert_eq!(document.expect("read"), manifest);
+    let blob = read_bounded(&mut *registry.blob(&digest).await.expect("found"), "it", 4096).await;
+    assert_eq!(blob.expect("read"), layer);
+    let heads = fake.heads.lock().expect("heads");
+    let asked = heads.iter().filter(|head| head.starts_with("GET /token?")).count();
+    assert_eq!(asked, 1);
+    assert!(heads.iter().any(|head| head.contains("scope=repository%3Aa%2Fb%3Apull")));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_missing_and_signatures_may_be_absent() {
+    let fake = serve(HashMap::new()).await;
+    let registry = registry(&fake);
+    let error = registry.document().await.err().expect("missing");
+    assert_eq!(error.code(), "image.blob.missing");
+    let digest = Digest::sha256(b"image");
+    assert!(registry.signatures(&digest).await.expect("none").is_empty());
+}
+
+#[tokio::test]
+async fn a_document_that_is_too_long_or_another_is_refused() {
+    let digest = Digest::sha256(b"what was asked for");
+    let documents =
+        HashMap::from([("v1".to_owned(), vec![b' '; 5000]), (digest.to_string(), b"other".to_vec())]);
+    let fake = serve(documents).await;
+    let registry = registry(&fake);
+    let long = read_bounded(&mut *registry.document().await.expect("found"), "it", 4096).await;
+    assert_eq!(long.expect_err("too long").code(), "image.blob.size");
+    let other = read_document(&mut *registry.manifest(&digest).await.expect("found"), &digest).await;
+    assert_eq!(other.expect_err("another").code(), "image.blob.digest");
+}
+
+#[tokio::test]
+async fn an_absent_registry_is_unreachable() {
+    let nobody = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        listener.local_addr().expect("address").to_string()
+    };
+    let registry =
+        Registry::new(&format!("{nobody}/a/b"), true, &RegistryRoots::default()).expect("registry");
+    assert_eq!(registry.document().await.err().expect("nobody").code(), "image.registry.unreachable");
+}
