@@ -14,7 +14,7 @@ const HEADER: usize = 5;
 pub enum Kind {
     /// A JSON [`crate::Open`]: the first frame of every stream.
     Open = 1,
-    /// Host to guest: bytes for the workload's standard input. Empty means end of file.
+    /// Host to guest, on the input's stream: bytes for the workload's standard input. Empty means end of file.
     Stdin = 2,
     /// Guest to host: bytes of the workload's standard output.
     Stdout = 3,
@@ -113,11 +113,16 @@ impl Frame {
 #[derive(Default)]
 pub struct FrameReader {
     pending: Vec<u8>,
+    /// How much of `pending` was given out. Moving the rest for every frame would let a peer of many small frames
+    /// cost as much as their number squared.
+    taken: usize,
 }
 
 impl FrameReader {
     /// Takes bytes.
     pub fn push(&mut self, bytes: &[u8]) {
+        self.pending.drain(..self.taken.min(self.pending.len()));
+        self.taken = 0;
         self.pending.extend_from_slice(bytes);
     }
 
@@ -125,7 +130,8 @@ impl FrameReader {
     // Not an iterator: it ends for want of bytes, not for good.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
-        let Some((header, rest)) = self.pending.split_first_chunk::<HEADER>() else {
+        let waiting = self.pending.get(self.taken..).unwrap_or_default();
+        let Some((header, rest)) = waiting.split_first_chunk::<HEADER>() else {
             return Ok(None);
         };
         let [kind, length @ ..] = *header;
@@ -138,7 +144,7 @@ impl FrameReader {
             return Ok(None);
         };
         let frame = Frame { kind, payload: payload.to_vec() };
-        self.pending.drain(..length.saturating_add(HEADER));
+        self.taken = self.taken.saturating_add(length).saturating_add(HEADER);
         Ok(Some(frame))
     }
 }
@@ -160,6 +166,21 @@ mod tests {
         let mut reader = FrameReader::default();
         reader.push(&[99, 0, 0, 0, 0]);
         assert!(matches!(reader.next(), Err(FrameError::Kind(99))));
+    }
+
+    #[test]
+    fn many_small_frames_are_taken_one_by_one_and_none_is_lost() {
+        let mut reader = FrameReader::default();
+        let frame = Frame::bytes(Kind::Stdin, b"x").encode().unwrap();
+        reader.push(&frame.repeat(50_000));
+        reader.push(&frame[..3]);
+        let mut count = 0;
+        while reader.next().unwrap().is_some() {
+            count += 1;
+        }
+        reader.push(&frame[3..]);
+        assert_eq!((count, reader.next().unwrap().is_some()), (50_000, true));
+        assert!(reader.next().unwrap().is_none());
     }
 
     proptest! {

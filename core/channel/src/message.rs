@@ -10,6 +10,20 @@ pub enum Open {
     Run(RunRequest),
     /// Guest to host: send a blob of the image that is run, by digest. The guest checks what it gets.
     Blob(BlobRequest),
+    /// Guest to host, at most once: send the workload's input here, as [`crate::Kind::Stdin`] frames. A stream of its
+    /// own, so that a workload that does not read holds back nothing else.
+    Input,
+}
+
+/// Whether the host will send input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Input {
+    /// The workload's input is empty.
+    #[default]
+    Empty,
+    /// The host sends input where the guest asks for it.
+    Sent,
 }
 
 /// What the host asks the guest to run. The gate compares each field with the owner's policy.
@@ -26,6 +40,9 @@ pub struct RunRequest {
     /// Environment variables (`K=V`) added to the image's.
     #[serde(default)]
     pub env: Vec<String>,
+    /// Whether the workload gets input.
+    #[serde(default)]
+    pub input: Input,
     /// Whether the workload gets a terminal, and its size.
     #[serde(default)]
     pub terminal: Option<Winsize>,

@@ -30,7 +30,9 @@ pub use coffer_core_digest::{Algorithm, Digest, DigestError};
 use serde::Deserialize;
 
 pub use builder::Builder;
-pub use config::{AllowedContainer, Attestation, Broker, ConfigError, GuestConfig, SignatureRule};
+pub use config::{
+    AllowedContainer, Attestation, Broker, ConfigError, GuestConfig, Permission, SignatureRule, registry_roots_entry,
+};
 pub use framing::{DISK_HEADER, DISK_SECTOR};
 
 /// The longest text, in bytes. It is also what decompression stops at.
@@ -39,6 +41,8 @@ pub const MAX_TEXT: usize = 1 << 20;
 pub const VERSION: &str = "0.1.0";
 /// The entry that this project's guest reads.
 pub const COFFER: &str = "coffer.toml";
+/// The entry of upstream's that names registries' roots.
+pub const DATA_HUB: &str = "cdh.toml";
 
 /// Why bytes are not init-data.
 #[derive(Debug, thiserror::Error)]

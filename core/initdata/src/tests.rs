@@ -30,7 +30,10 @@ fn config() -> GuestConfig {
                 signers: vec![KEY.into()],
                 args: Some(vec!["-c".into(), "echo \"it's '''\\n'''\"\n\tend".into()]),
                 env: vec!["A=1".into()],
-                resource: Some("kbs:///default/key/1".into()),
+                resources: vec!["kbs:///default/config/1".into(), "kbs:///default/config/2".into()],
+                evidence: Permission::Allowed,
+                stdin: Permission::Allowed,
+                terminal: Permission::Denied,
             },
             AllowedContainer {
                 image: "pinned".into(),
@@ -39,7 +42,10 @@ fn config() -> GuestConfig {
                 signers: vec![],
                 args: None,
                 env: vec![],
-                resource: None,
+                resources: vec![],
+                evidence: Permission::Denied,
+                stdin: Permission::Denied,
+                terminal: Permission::Allowed,
             },
         ],
     }
@@ -192,7 +198,7 @@ fn each_defect_of_the_guest_s_entry_is_refused_with_its_reason() {
     check("init-data.container.signer", &|c| c.containers[0].signers[0] = PEM.into());
     check("init-data.container.value", &|c| c.containers[0].image = "a b".into());
     check("init-data.container.value", &|c| c.containers[0].env = vec!["=1".into()]);
-    check("init-data.container.value", &|c| c.containers[0].resource = Some("kbs://a/b".into()));
+    check("init-data.container.value", &|c| c.containers[0].resources.push("kbs://a/b".into()));
     check("init-data.container.value", &|c| c.containers[1].digest = Some(Digest::zero(Algorithm::Sha1)));
     for unknown in
         ["attestation = \"optional\"", "attestation = true", "attestation = \"required\"\nmore = 1"]
@@ -211,6 +217,38 @@ fn only_what_is_named_insecure_runs_without_a_broker() {
     config.broker = None;
     config.attestation = Attestation::InsecureNone;
     assert_eq!(GuestConfig::parse(&config.to_toml().unwrap()).unwrap(), config);
+}
+
+#[test]
+fn what_is_not_written_is_denied() {
+    let digest = Digest::sha256(b"manifest");
+    let text = format!(
+        "attestation = \"insecure-none\"\n[[containers]]\nimage = \"a\"\nsignature = \"digest-only\"\ndigest = \"{digest}\"\n"
+    );
+    let read = GuestConfig::parse(&text).unwrap();
+    let container = &read.containers[0];
+    assert!(container.resources.is_empty());
+    for permission in [container.evidence, container.stdin, container.terminal] {
+        assert_eq!(permission, Permission::Denied);
+    }
+    let allowed = GuestConfig::parse(&format!("{text}stdin = \"allowed\"\n")).unwrap();
+    assert_eq!(allowed.containers[0].stdin, Permission::Allowed);
+    for wrong in ["stdin = true", "evidence = \"yes\"", "resource = \"kbs:///a/b/c\"", "resources = [1]"] {
+        let refused = GuestConfig::parse(&format!("{text}{wrong}\n")).unwrap_err();
+        assert_eq!(refused.code(), "init-data.coffer.malformed", "{wrong}");
+    }
+}
+
+#[test]
+fn registry_roots_are_an_entry_that_reads_back_and_others_are_refused() {
+    let entry = registry_roots_entry(&[PEM.into(), PEM.into()]).unwrap();
+    let data = Builder::new(Algorithm::Sha256).entry(DATA_HUB, entry).build().unwrap();
+    let read: toml::Table = data.entry(DATA_HUB).unwrap().parse().unwrap();
+    assert_eq!(read["image"]["extra_root_certificates"][1].as_str(), Some(PEM));
+    for wrong in [KEY, "", "no PEM"] {
+        let refused = registry_roots_entry(&[wrong.into()]).unwrap_err();
+        assert_eq!(refused.code(), "init-data.registry-root", "{wrong}");
+    }
 }
 
 proptest! {

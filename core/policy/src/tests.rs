@@ -148,7 +148,8 @@ fn an_engine_that_is_used_again_decides_as_a_new_one() {
         for input in &inputs {
             for path in ["a/b/c", "b/c/d"] {
                 let data = json!({"plugin": "resource", "resource-path": path});
-                let new = Policy::compile(rego).unwrap().decide(input, &data).map_err(|error| error.to_string());
+                let new =
+                    Policy::compile(rego).unwrap().decide(input, &data).map_err(|error| error.to_string());
                 let again = kept.decide(input, &data).map_err(|error| error.to_string());
                 assert_eq!(again, new, "round {round}: {input} {data}");
             }

@@ -121,6 +121,9 @@ codes! {
     TokenExpired = "token.expired", 401, "TokenVerifierError",
         "The attestation token is too old",
         "Attest again.";
+    TokenAttempt = "token.attempt", 401, "TokenVerifierError",
+        "The attempt that the token comes from can have no further decisions written down",
+        "Attest again.";
     PolicyDenied = "policy.denied", 403, "PolicyDeny",
         "The resource policy denies the request",
         "Read the causes, or change the resource policy.";
@@ -151,6 +154,9 @@ codes! {
     ReferenceInvalid = "reference.invalid", 400, "RvpsError",
         "The reference value is not in a known form",
         "Make it with `coffer measure`, or use the form of the protocol.";
+    ReferenceIncomplete = "reference.incomplete", 400, "RvpsError",
+        "The reference value leaves registers of the guest to its host",
+        "Make it with `coffer measure`, which names all of them.";
     Seal = "resource.seal", 500, "JweError",
         "The resource could not be encrypted to the guest's key",
         "Attest again; if it happens twice, read the broker's log.";

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::b64;
-use crate::jwk::{ECDH_ES_A256KW, EcKey, JwkError, PublicKey, RSA_OAEP_256, RsaKey};
+use crate::jwk::{ECDH_ES_A256KW, EcKey, JwkError, PublicKey, RSA_OAEP_256, RsaKey, short};
 use crate::tee_key::{EphemeralKey, TeeKey};
 
 /// The one content encryption.
@@ -346,10 +346,6 @@ fn part(name: &'static str, text: &str) -> Result<Vec<u8>, JweError> {
 
 fn exact<const N: usize>(part: &'static str, bytes: &[u8]) -> Result<[u8; N], JweError> {
     bytes.try_into().map_err(|_| JweError::Length { part, expected: N, found: bytes.len() })
-}
-
-fn short(text: &str) -> String {
-    text.chars().take(32).collect()
 }
 
 #[cfg(test)]

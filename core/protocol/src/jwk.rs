@@ -164,12 +164,7 @@ impl PublicKey {
     pub fn thumbprint(&self) -> String {
         // RFC 7638, section 3.2: the required members only, in lexicographic order, without white space.
         let text = match self {
-            Self::Ec(key) => format!(
-                r#"{{"crv":"{}","kty":"EC","x":"{}","y":"{}"}}"#,
-                key.curve.name(),
-                b64::url(&key.x),
-                b64::url(&key.y)
-            ),
+            Self::Ec(key) => return key.thumbprint(),
             Self::Rsa(key) => {
                 format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, b64::url(&key.e), b64::url(&key.n))
             }
@@ -179,6 +174,13 @@ impl PublicKey {
 }
 
 impl EcKey {
+    /// As [`PublicKey::thumbprint`].
+    pub(crate) fn thumbprint(&self) -> String {
+        let (x, y) = self.coordinates();
+        let text = format!(r#"{{"crv":"{}","kty":"EC","x":"{x}","y":"{y}"}}"#, self.curve.name());
+        b64::url(Digest::sha256(text.as_bytes()).as_bytes())
+    }
+
     /// Takes coordinates, and refuses what is not a point on the curve.
     pub fn from_coordinates(curve: Curve, x: Vec<u8>, y: Vec<u8>) -> Result<Self, JwkError> {
         let expected = curve.field_len();
@@ -300,7 +302,8 @@ impl From<PublicKey> for Members {
     }
 }
 
-fn short(text: &str) -> String {
+/// What a peer sent, as errors quote it.
+pub(crate) fn short(text: &str) -> String {
     text.chars().take(32).collect()
 }
 

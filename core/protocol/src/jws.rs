@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::b64;
-use crate::jwk::{Curve, EcKey};
+use crate::jwk::{Curve, EcKey, short};
 
 /// The longest compact form that is read.
 pub const MAX_COMPACT: usize = 8 << 20;
@@ -93,10 +93,7 @@ impl VerifyingKey {
     /// The SHA-256 thumbprint in base64url (RFC 7638).
     pub fn thumbprint(&self) -> String {
         let text = match &self.0 {
-            Material::Es256(key) => {
-                let (x, y) = key.coordinates();
-                format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#)
-            }
+            Material::Es256(key) => return key.thumbprint(),
             Material::Ed25519(x) => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, b64::url(x)),
         };
         b64::url(Digest::sha256(text.as_bytes()).as_bytes())
@@ -317,10 +314,6 @@ impl Compact {
         key.verify(self.text.as_bytes(), &self.signature)?;
         Ok(&self.payload)
     }
-}
-
-fn short(text: &str) -> String {
-    text.chars().take(32).collect()
 }
 
 #[cfg(test)]

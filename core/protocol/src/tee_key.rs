@@ -128,7 +128,8 @@ mod tests {
     #[test]
     fn an_ephemeral_key_agrees_on_its_curve_and_on_no_other() {
         for (curve, other) in [(Curve::P256, Curve::P521), (Curve::P521, Curve::P256)] {
-            let (own, peer) = (EphemeralKey::generate_on(curve).unwrap(), TeeKey::generate_on(curve).unwrap());
+            let (own, peer) =
+                (EphemeralKey::generate_on(curve).unwrap(), TeeKey::generate_on(curve).unwrap());
             let (z, theirs) = (own.agree(&peer.public).unwrap(), peer.agree(own.public()).unwrap());
             assert!(z.equals(theirs.expose()));
             assert!(own.agree(&TeeKey::generate_on(other).unwrap().public).is_none());

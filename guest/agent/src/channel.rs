@@ -26,12 +26,13 @@ impl Link {
     pub(crate) fn start(transport: Box<dyn Channel>) -> (Self, mpsc::Receiver<Stream>) {
         let mut config = Config::default();
         config.set_max_num_streams(MAX_STREAMS);
+        config.set_max_connection_receive_window(Some(MAX_STREAMS * yamux::DEFAULT_CREDIT as usize));
         let connection = Connection::new(transport.compat(), config, Mode::Server);
         let (orders, wanted) = mpsc::unbounded_channel();
         let (inbound, streams) = mpsc::channel(1);
         let (ends, ended) = watch::channel(false);
         tokio::spawn(async move {
-            let mut driver = Driver { connection, wanted, waiting: VecDeque::new(), inbound };
+            let mut driver = Driver { connection, wanted, waiting: VecDeque::new(), inbound: Some(inbound) };
             poll_fn(|cx| driver.poll(cx)).await;
             // Nobody listens any more: then nobody waits.
             let _unheard = ends.send(true);
@@ -58,7 +59,7 @@ struct Driver {
     connection: Connection<Compat<Box<dyn Channel>>>,
     wanted: mpsc::UnboundedReceiver<Opened>,
     waiting: VecDeque<Opened>,
-    inbound: mpsc::Sender<Stream>,
+    inbound: Option<mpsc::Sender<Stream>>,
 }
 
 impl Driver {
@@ -83,7 +84,9 @@ impl Driver {
         loop {
             match self.connection.poll_next_inbound(cx) {
                 // The host opens one stream, for the run. Others are closed by being dropped.
-                Poll::Ready(Some(Ok(stream))) => drop(self.inbound.try_send(stream)),
+                Poll::Ready(Some(Ok(stream))) => {
+                    drop(self.inbound.take().map(|inbound| inbound.try_send(stream)));
+                }
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
             }

@@ -8,12 +8,15 @@ mod channel;
 mod console;
 mod host_blobs;
 mod init_data;
+mod input;
 mod memory;
 mod network;
 mod outbox;
 mod relay;
 mod session;
 mod stop;
+#[cfg(test)]
+mod tests;
 
 use std::process::ExitCode;
 use std::time::Duration;

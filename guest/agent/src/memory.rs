@@ -5,17 +5,39 @@ pub(crate) fn used_kib() -> Option<u64> {
     used(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }
 
+/// What the guest keeps for itself while the workload runs: buffers of the channel and of connections.
+const RESERVE: u64 = 48 << 20;
+
+/// How much memory the workload may have, in bytes: what is to be had now, less the guest's reserve. The image's own
+/// content is in memory already and is not counted again.
+pub(crate) fn for_workload() -> Option<u64> {
+    limit(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn limit(meminfo: &str) -> Option<u64> {
+    let available = value(meminfo, "MemAvailable:")?.checked_mul(1024)?;
+    Some(available.saturating_sub(RESERVE).max(available / 2))
+}
+
 fn used(meminfo: &str) -> Option<u64> {
-    let value = |name: &str| -> Option<u64> {
-        let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().strip_suffix("kB")?.trim().parse().ok()
-    };
-    value("MemTotal:")?.checked_sub(value("MemAvailable:")?)
+    value(meminfo, "MemTotal:")?.checked_sub(value(meminfo, "MemAvailable:")?)
+}
+
+fn value(meminfo: &str, name: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_workload_is_left_what_is_available_less_the_reserve_and_at_least_half() {
+        assert_eq!(limit("MemAvailable:     430000 kB\n"), Some((430_000 << 10) - RESERVE));
+        assert_eq!(limit("MemAvailable:     40000 kB\n"), Some(20_000 << 10));
+        assert_eq!(limit("MemTotal: 1 kB\n"), None);
+    }
 
     #[test]
     fn used_memory_is_what_is_not_available() {

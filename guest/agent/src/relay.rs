@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use coffer_core_channel::{Frame, Kind};
-use coffer_guest_containers::{
-    Container, ContainerError, ContainerSpec, Controller, Input, Output, signal_number,
-};
+use coffer_core_channel::{Frame, Input, Kind};
+use coffer_guest_containers::{Container, ContainerError, ContainerSpec, Controller, Output, signal_number};
 use coffer_guest_images::{ImageError, Integrity, Progress};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::task::JoinHandle;
 
 use crate::channel::Link;
+use crate::input::{self, Sink};
 use crate::memory;
 use crate::outbox::{Orders, Outbox};
 use crate::stop::Stop;
@@ -23,12 +22,14 @@ const DRAIN: Duration = Duration::from_secs(10);
 const WATCH: Duration = Duration::from_millis(500);
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
-/// What a terminal's line discipline takes for the end of the input.
-const END_OF_INPUT: u8 = 4;
+/// The signals that the host may send, by their numbers on x86-64: HUP, INT, QUIT, KILL, USR1, USR2, TERM, WINCH. Each
+/// asks for an end, or for what programs make of it by their documentation; none stops or continues.
+const PASSED: [i32; 8] = [1, 2, 3, SIGKILL, 10, 12, SIGTERM, 28];
 
 /// Starts the workload and follows it to its end.
 pub(crate) async fn run(
     spec: &ContainerSpec,
+    admitted: Input,
     stop_signal: Option<&str>,
     integrity: Option<Integrity>,
     link: &Link,
@@ -42,7 +43,8 @@ pub(crate) async fn run(
     let mut running = started.map_err(|why| corrupt().map_or_else(|| not_started(&why), Stop::from))?;
     outbox.step("workload", format!("started{before}"));
     let controller = running.controller();
-    let mut input = Feed { stdin: running.stdin.take(), terminal: spec.terminal.is_some() };
+    let sink = if spec.terminal.is_some() { Sink::Terminal } else { Sink::Pipe };
+    let _feed = running.stdin.take().map(|stdin| input::feed(link, admitted, stdin, sink));
     let outputs = [
         running.stdout.take().map(|stream| forward(stream, Kind::Stdout, outbox.clone())),
         running.stderr.take().map(|stream| forward(stream, Kind::Stderr, outbox.clone())),
@@ -55,9 +57,9 @@ pub(crate) async fn run(
         tokio::select! {
             exit = running.wait() => break exit,
             order = orders.next(), if listening => match order? {
-                Some(frame) => obey(frame, &controller, &mut input, stop_signal).await,
+                Some(frame) => obey(&frame, &controller, stop_signal),
                 // The host has no more to say; the workload goes on.
-                None => { listening = false; input.end().await; }
+                None => listening = false,
             },
             () = link.ended() => return Err(Stop::HostGone),
             _ = watch.tick(), if changed.is_none() => {
@@ -94,50 +96,27 @@ fn forward(mut stream: Output, kind: Kind, outbox: Outbox) -> JoinHandle<()> {
     })
 }
 
-/// The workload's standard input.
-struct Feed {
-    stdin: Option<Input>,
-    terminal: bool,
-}
-
-impl Feed {
-    async fn write(&mut self, bytes: &[u8]) {
-        if let Some(stdin) = &mut self.stdin
-            && stdin.write_all(bytes).await.is_err()
-        {
-            // It does not read any more.
-            self.stdin = None;
-        }
-    }
-
-    /// A pipe is closed; a terminal is told.
-    async fn end(&mut self) {
-        if self.terminal {
-            self.write(&[END_OF_INPUT]).await;
-        } else {
-            self.stdin = None;
-        }
-    }
-}
-
 /// Does what a frame says. A workload that ended meanwhile cannot be told anything; its end comes by itself.
-async fn obey(frame: Frame, controller: &Controller, input: &mut Feed, stop_signal: i32) {
+fn obey(frame: &Frame, controller: &Controller, stop_signal: i32) {
     match frame.kind {
-        Kind::Stdin if frame.payload.is_empty() => input.end().await,
-        Kind::Stdin => input.write(&frame.payload).await,
         Kind::Resize => {
             if let Ok(size) = frame.parse() {
                 let _ended = controller.resize(size);
             }
         }
         Kind::Signal => {
-            if let Ok(number) = frame.parse::<i32>() {
-                let number = if number == SIGTERM { stop_signal } else { number };
+            if let Some(number) = frame.parse().ok().and_then(|number| passed(number, stop_signal)) {
                 let _ended = controller.signal(number);
             }
         }
         _ => {}
     }
+}
+
+/// The signal that the workload gets for one that the host sends; for `TERM` it is the image's own.
+fn passed(number: i32, stop_signal: i32) -> Option<i32> {
+    let number = PASSED.contains(&number).then_some(number)?;
+    Some(if number == SIGTERM { stop_signal } else { number })
 }
 
 fn not_started(why: &ContainerError) -> Stop {
@@ -148,4 +127,22 @@ fn not_started(why: &ContainerError) -> Stop {
         _ => "Read the guest's console; if it happens twice, build the guest again.",
     };
     crate::refusal(why.code(), why.to_string(), remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_s_signals_are_those_that_are_documented_and_no_others() {
+        let own = 3;
+        assert_eq!(passed(SIGTERM, own), Some(own));
+        for number in [1, 2, 3, SIGKILL, 10, 12, 28] {
+            assert_eq!(passed(number, own), Some(number));
+        }
+        // STOP, CONT, SEGV, ABRT, real-time ones, and what is no signal.
+        for number in [19, 18, 11, 6, 34, 64, 0, -1, i32::MAX] {
+            assert_eq!(passed(number, own), None, "{number}");
+        }
+    }
 }

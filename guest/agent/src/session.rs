@@ -21,7 +21,10 @@ use crate::host_blobs::HostBlobs;
 use crate::init_data::{self, Owner};
 use crate::outbox::{Orders, Outbox};
 use crate::stop::Stop;
-use crate::{network, refusal, relay};
+use crate::{memory, network, refusal, relay};
+
+/// Most processes and threads of the workload.
+const MOST_PROCESSES: u64 = 4096;
 
 /// Runs what the host asks for, if the owner allows it. Gives the workload's exit code.
 pub(crate) async fn run(
@@ -37,7 +40,7 @@ pub(crate) async fn run(
     let request = request(orders).await?;
     let gate = Gate::new(&owner.config);
     let admitted = gate.admit(&request)?;
-    outbox.step("gate", "name, arguments and environment are those of init-data".into());
+    outbox.step("gate", "name, arguments, environment, input and terminal are those of init-data".into());
     network::bring_up_loopback().await?;
     if let Some(network) = &request.network {
         network::configure(network).await?;
@@ -63,8 +66,9 @@ pub(crate) async fn run(
     let dns = request.network.as_ref().and_then(|network| network.dns.parse().ok());
     spec.resolv_conf = dns.map(network::resolv_conf);
     let path = Path::new("/sys/fs/cgroup/workload").to_owned();
-    spec.cgroup = Some(Cgroup { path, memory_max: None, pids_max: None });
-    relay::run(&spec, process.stop_signal.as_deref(), integrity, link, outbox, orders).await
+    spec.cgroup = Some(Cgroup { path, memory_max: memory::for_workload(), pids_max: Some(MOST_PROCESSES) });
+    let admitted = authorized.get().input;
+    relay::run(&spec, admitted, process.stop_signal.as_deref(), integrity, link, outbox, orders).await
 }
 
 /// The run stream's first frame.
@@ -151,7 +155,7 @@ async fn serve_hub(keys: Arc<dyn Keys>, container: &Container) -> Result<(), Sto
     let listener = tokio::net::TcpListener::bind(coffer_guest_hub::ADDRESS).await.map_err(|why| {
         refusal("hub.listen", format!("{}: {why}", coffer_guest_hub::ADDRESS), "Start the machine again.")
     })?;
-    let hub = Arc::new(Hub::new(keys, container.resource.clone()));
+    let hub = Arc::new(Hub::new(keys, container.resources.clone(), container.evidence));
     tokio::spawn(async move {
         if let Err(why) = coffer_guest_hub::serve(listener, hub).await {
             crate::console::line(&format!("the local API ended: {why}"));

@@ -14,12 +14,14 @@ use coffer_core_secret::SecretBytes;
 use tokio::sync::Mutex;
 
 use crate::http::{Broker, Reply};
-use crate::{AttestError, Attested, EvidenceSource, Keys, Pending, pair, refused};
+use crate::{AttestError, Attested, Binding, EvidenceSource, Keys, Pending, pair, refused};
 
 /// How often a request is answered with a new attestation (KBS protocol, client rule).
 const RENEWALS: u32 = 3;
 /// The longest runtime data that evidence carries.
 const MAX_RUNTIME_DATA: usize = 64;
+/// What separates a workload's evidence from the guest's own.
+const WORKLOAD: &[u8] = b"coffer workload evidence v1\0";
 
 /// A client of the owner's broker.
 pub struct KeyClient {
@@ -58,10 +60,11 @@ impl KeyClient {
     /// Attests, and refuses a machine that was judged other than expected.
     ///
     /// # Errors
-    /// As [`Self::attest`]; and when the appraisal's result is `contraindicated`.
+    /// As [`Self::attest`]; and when the appraisal's result is neither `affirming` nor `warning`.
     pub async fn attest_as_expected(&self) -> Result<Attested, AttestError> {
         let attested = self.attest().await?;
-        if attested.status != Status::Contraindicated {
+        // A result that says nothing (`none`) is no acceptance.
+        if matches!(attested.status, Status::Affirming | Status::Warning) {
             return Ok(attested);
         }
         let held = self.held.lock().await;
@@ -138,11 +141,12 @@ impl Keys for KeyClient {
     fn token(&self) -> Pending<'_, SecretBytes> {
         Box::pin(async move {
             let held = self.session().await?;
-            // Neither part has characters that JSON escapes but line feeds, so the secret is written once.
-            let mut json = Vec::with_capacity(held.session.token().len().saturating_add(512));
-            json.extend_from_slice(b"{\"token\":\"");
-            json.extend_from_slice(held.session.token().as_bytes());
-            json.extend_from_slice(b"\",\"tee_keypair\":\"");
+            let token = serde_json::json!(held.session.token()).to_string();
+            // By hand, so that the secret is written once: PEM has nothing that JSON escapes but line feeds.
+            let mut json = Vec::with_capacity(token.len().saturating_add(512));
+            json.extend_from_slice(b"{\"token\":");
+            json.extend_from_slice(token.as_bytes());
+            json.extend_from_slice(b",\"tee_keypair\":\"");
             for &byte in held.pair.expose() {
                 match byte {
                     b'\n' => json.extend_from_slice(b"\\n"),
@@ -154,16 +158,21 @@ impl Keys for KeyClient {
         })
     }
 
-    fn evidence<'a>(&'a self, runtime_data: &'a [u8]) -> Pending<'a, Vec<u8>> {
+    fn evidence<'a>(&'a self, runtime_data: &'a [u8], binding: Binding) -> Pending<'a, Vec<u8>> {
         Box::pin(async move {
             let found = runtime_data.len();
             let too_long = AttestError::RuntimeData { limit: MAX_RUNTIME_DATA, found };
             if found > MAX_RUNTIME_DATA {
                 return Err(too_long);
             }
-            let mut field = runtime_data.to_vec();
-            field.resize(MAX_RUNTIME_DATA, 0);
-            let field = Digest::from_bytes(Algorithm::Sha512, &field).map_err(|_| too_long)?;
+            let field = match binding {
+                Binding::Workload => Digest::of(Algorithm::Sha512, &[WORKLOAD, runtime_data].concat()),
+                Binding::Raw => {
+                    let mut field = runtime_data.to_vec();
+                    field.resize(MAX_RUNTIME_DATA, 0);
+                    Digest::from_bytes(Algorithm::Sha512, &field).map_err(|_| too_long)?
+                }
+            };
             let evidence = self.source.evidence(ReportData::from_runtime_hash(field)).await?;
             serde_json::to_vec(&evidence)
                 .map_err(|why| AttestError::Evidence { what: "its form", why: why.to_string() })

@@ -7,7 +7,7 @@ use coffer_core_protocol::wire::MAX_REPLY;
 use reqwest::{Method, Response, StatusCode, header};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use crate::AttestError;
 
@@ -53,7 +53,10 @@ impl Broker {
         if !matches!(parsed.scheme(), "https" | "http") {
             return Err(wrong(format!("{url:?} is neither https nor http")));
         }
-        let tls = tls_trusting([certificate_pem]).map_err(wrong)?;
+        let mut roots = RootCertStore::empty();
+        add_roots(&mut roots, certificate_pem).map_err(wrong)?;
+        // Our own protocol with our own brokers: nobody needs an older version.
+        let tls = tls_client(roots, &[&rustls::version::TLS13]).map_err(wrong)?;
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .https_only(parsed.scheme() == "https")
@@ -152,25 +155,33 @@ async fn read(step: &'static str, mut reply: Response) -> Result<Reply, AttestEr
     Ok(Reply { status, cookie, body })
 }
 
-/// A TLS configuration that trusts the certificates in these PEM texts and no others (no texts: nobody), with the
-/// hybrid key exchange offered first.
+/// Adds the certificates of a PEM text to the roots that are trusted.
 ///
 /// # Errors
-/// When a text has no usable certificate.
-pub fn tls_trusting<'a>(pems: impl IntoIterator<Item = &'a str>) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    for pem in pems {
-        let before = roots.len();
-        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            let certificate = certificate.map_err(|why| format!("its certificate is not PEM: {why}"))?;
-            roots.add(certificate).map_err(|why| format!("its certificate is refused: {why}"))?;
-        }
-        if roots.len() == before {
-            return Err("there is no certificate to pin".into());
-        }
+/// When the text has no usable certificate.
+pub fn add_roots(roots: &mut RootCertStore, pem: &str) -> Result<(), String> {
+    let before = roots.len();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate = certificate.map_err(|why| format!("its certificate is not PEM: {why}"))?;
+        roots.add(certificate).map_err(|why| format!("its certificate is refused: {why}"))?;
     }
+    if roots.len() == before {
+        return Err("there is no certificate to pin".into());
+    }
+    Ok(())
+}
+
+/// A TLS configuration that trusts these roots and no others (none: nobody), with the hybrid key exchange offered
+/// first.
+///
+/// # Errors
+/// When the versions cannot be spoken.
+pub fn tls_client(
+    roots: RootCertStore,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions);
     Ok(builder.map_err(|why| why.to_string())?.with_root_certificates(roots).with_no_client_auth())
 }
 

@@ -22,6 +22,15 @@ pub struct Attested {
     pub attempt: String,
 }
 
+/// What the workload's data becomes in evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// SHA-512 over a prefix of its own and the data: no handshake with a broker ends in such report data.
+    Workload,
+    /// The data itself, as upstream has it: whoever chooses it can attest as this guest.
+    Raw,
+}
+
 /// Where secrets come from.
 pub trait Keys: Send + Sync {
     /// A resource of the broker.
@@ -31,7 +40,7 @@ pub trait Keys: Send + Sync {
     fn token(&self) -> Pending<'_, SecretBytes>;
 
     /// Evidence over data of the workload's, as JSON.
-    fn evidence<'a>(&'a self, runtime_data: &'a [u8]) -> Pending<'a, Vec<u8>>;
+    fn evidence<'a>(&'a self, runtime_data: &'a [u8], binding: Binding) -> Pending<'a, Vec<u8>>;
 
     /// The TEE.
     fn tee(&self) -> Tee;

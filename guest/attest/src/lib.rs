@@ -18,6 +18,6 @@ mod tests;
 pub use binding::{BindError, Bound, bind_init_data};
 pub use client::KeyClient;
 pub use error::AttestError;
-pub use http::{Broker, Patience, is_certificate, reasons, tls_trusting};
-pub use keys::{Attested, Keys, Pending};
+pub use http::{Broker, Patience, add_roots, is_certificate, reasons, tls_client};
+pub use keys::{Attested, Binding, Keys, Pending};
 pub use source::{EvidenceSource, TpmSource};

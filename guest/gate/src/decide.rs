@@ -1,8 +1,8 @@
 //! The comparisons.
 
-use coffer_core_channel::RunRequest;
+use coffer_core_channel::{Input, RunRequest};
 use coffer_core_digest::Digest;
-use coffer_core_initdata::{AllowedContainer, SignatureRule};
+use coffer_core_initdata::{AllowedContainer, Permission, SignatureRule};
 use coffer_core_oci::Reference;
 use coffer_core_oci::cosign::{self, PublicKey, SignatureError};
 use coffer_core_protocol::uri::{ResourcePath, ResourceUri};
@@ -45,6 +45,12 @@ fn fits(entry: &AllowedContainer, request: &RunRequest) -> Result<(), GateError>
     if request.env != entry.env {
         let difference = difference(&entry.env, &request.env);
         return Err(GateError::Env { image: short(&request.image), difference });
+    }
+    if request.terminal.is_some() && entry.terminal == Permission::Denied {
+        return Err(GateError::Terminal { image: short(&request.image) });
+    }
+    if request.input == Input::Sent && entry.stdin == Permission::Denied {
+        return Err(GateError::Stdin { image: short(&request.image) });
     }
     Ok(())
 }
@@ -145,10 +151,13 @@ fn same_name(image: &str, identity: &str) -> bool {
     image == identity || name(image).is_some_and(|image| name(identity) == Some(image))
 }
 
-/// The one resource of an entry.
-pub(crate) fn resource(uri: &str) -> Result<ResourcePath, GateError> {
-    let uri: Result<ResourceUri, _> = uri.parse();
-    uri.map(|uri| uri.path().clone()).map_err(|why| GateError::Policy { why: why.to_string() })
+/// The resources of an entry.
+pub(crate) fn resources(uris: &[String]) -> Result<Vec<ResourcePath>, GateError> {
+    let path = |uri: &String| {
+        let uri: Result<ResourceUri, _> = uri.parse();
+        uri.map(|uri| uri.path().clone()).map_err(|why| GateError::Policy { why: why.to_string() })
+    };
+    uris.iter().map(path).collect()
 }
 
 fn short(text: &str) -> String {

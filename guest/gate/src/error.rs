@@ -38,6 +38,18 @@ pub enum GateError {
         /// Which variable differs, by name: values may be secret.
         difference: String,
     },
+    /// Input, which the policy denies.
+    #[error("the host wants to send input to {image:?}, and init-data does not allow it")]
+    Stdin {
+        /// The image.
+        image: String,
+    },
+    /// A terminal, which the policy denies.
+    #[error("the host asked for a terminal for {image:?}, and init-data does not allow it")]
+    Terminal {
+        /// The image.
+        image: String,
+    },
     /// No signature was found.
     #[error("the image has no signature, and init-data asks for one")]
     Unsigned {
@@ -99,6 +111,8 @@ impl GateError {
             Self::Image { .. } => "gate.image",
             Self::Args { .. } => "gate.args",
             Self::Env { .. } => "gate.env",
+            Self::Stdin { .. } => "gate.stdin",
+            Self::Terminal { .. } => "gate.terminal",
             Self::Unsigned { .. } => "image.signature.missing",
             Self::UntrustedKey { .. } => "image.signature.untrusted-key",
             Self::OtherDigest { .. } => "image.signature.digest",
@@ -116,11 +130,13 @@ impl GateError {
             Self::Image { .. } => 1,
             Self::Args { .. } => 2,
             Self::Env { .. } => 3,
-            Self::Policy { .. } | Self::Unsigned { .. } => 4,
-            Self::UntrustedKey { .. } | Self::Malformed { .. } => 5,
-            Self::OtherDigest { .. } => 6,
-            Self::OtherName { .. } => 7,
-            Self::Digest { .. } => 8,
+            Self::Terminal { .. } => 4,
+            Self::Stdin { .. } => 5,
+            Self::Policy { .. } | Self::Unsigned { .. } => 6,
+            Self::UntrustedKey { .. } | Self::Malformed { .. } => 7,
+            Self::OtherDigest { .. } => 8,
+            Self::OtherName { .. } => 9,
+            Self::Digest { .. } => 10,
         }
     }
 
@@ -147,6 +163,16 @@ impl GateError {
                 None,
                 None,
                 "Ask for the environment that init-data allows, in its order, or change `env` there and measure again.",
+            ),
+            Self::Stdin { .. } => (
+                Some("no input".into()),
+                Some("input".into()),
+                "Run it without input, or allow `stdin` in init-data (`coffer init-data -i`) and measure again.",
+            ),
+            Self::Terminal { .. } => (
+                Some("no terminal".into()),
+                Some("a terminal".into()),
+                "Run it without a terminal, or allow `terminal` in init-data (`coffer init-data -t`) and measure again.",
             ),
             Self::Unsigned { manifest } => (
                 None,

@@ -9,9 +9,9 @@ mod error;
 #[cfg(test)]
 mod tests;
 
-use coffer_core_channel::{RunRequest, Winsize};
+use coffer_core_channel::{Input, RunRequest, Winsize};
 use coffer_core_digest::Digest;
-use coffer_core_initdata::{AllowedContainer, GuestConfig};
+use coffer_core_initdata::{AllowedContainer, GuestConfig, Permission};
 use coffer_core_protocol::uri::ResourcePath;
 
 pub use error::GateError;
@@ -39,7 +39,7 @@ pub struct Candidate {
     pub signatures: Vec<FoundSignature>,
 }
 
-/// A request whose name, arguments and environment the policy allows; the image is still to be checked.
+/// A request whose name, arguments, environment, input and terminal the policy allows; the image is still to be checked.
 #[derive(Debug)]
 pub struct Admitted<'a> {
     request: &'a RunRequest,
@@ -79,10 +79,14 @@ pub struct Container {
     pub args: Vec<String>,
     /// What is added to the image's environment.
     pub env: Vec<String>,
+    /// Whether the host sends input.
+    pub input: Input,
     /// The terminal's size, if there is one.
     pub terminal: Option<Winsize>,
-    /// The one resource that the workload may ask for; without it the broker's policy alone decides.
-    pub resource: Option<ResourcePath>,
+    /// The resources that the workload may ask for, and no others.
+    pub resources: Vec<ResourcePath>,
+    /// Whether the workload may have evidence and token.
+    pub evidence: Permission,
 }
 
 impl std::fmt::Debug for Container {
@@ -103,7 +107,7 @@ impl Gate {
         Self { allowed: config.containers.clone() }
     }
 
-    /// Compares what can be compared before anything is fetched: name, arguments, environment.
+    /// Compares what can be compared before anything is fetched: name, arguments, environment, input, terminal.
     ///
     /// # Errors
     /// Names the field that no entry of the policy allows.
@@ -131,18 +135,16 @@ impl Admitted<'_> {
     /// Says which rule the image breaks.
     pub fn authorize(&self, candidate: &Candidate) -> Result<Authorized<Container>, GateError> {
         let (pin, entry) = decide::pinned(&self.entries, candidate)?;
-        let resource = match &entry.resource {
-            Some(uri) => Some(decide::resource(uri)?),
-            None => None,
-        };
         Ok(Authorized(Container {
             image: self.request.image.clone(),
             manifest: candidate.manifest,
             pin,
             args: self.request.args.clone(),
             env: self.request.env.clone(),
+            input: self.request.input,
             terminal: self.request.terminal,
-            resource,
+            resources: decide::resources(&entry.resources)?,
+            evidence: entry.evidence,
         }))
     }
 }

@@ -45,7 +45,10 @@ fn entry(signers: Vec<String>, digest: Option<Digest>) -> AllowedContainer {
         signers,
         args: Some(vec!["serve".into(), "--port=80".into()]),
         env: vec!["A=1".into(), "B=2".into()],
-        resource: None,
+        resources: Vec::new(),
+        evidence: Permission::Denied,
+        stdin: Permission::Denied,
+        terminal: Permission::Denied,
     }
 }
 
@@ -59,6 +62,7 @@ fn request() -> RunRequest {
         source: ImageSource::Registry { reference: IMAGE.into(), plain_http: false },
         args: vec!["serve".into(), "--port=80".into()],
         env: vec!["A=1".into(), "B=2".into()],
+        input: Input::Empty,
         terminal: None,
         network: None,
     }
@@ -157,6 +161,44 @@ fn one_of_two_entries_for_the_same_image_is_enough() {
     assert!(gate.authorize(&request(), &found(Vec::new())).is_ok());
 }
 
+#[test]
+fn input_and_a_terminal_are_had_only_where_init_data_allows_them() {
+    let asked = RunRequest {
+        input: Input::Sent,
+        terminal: Some(Winsize { rows: 24, cols: 80 }),
+        ..request()
+    };
+    let pinned = || entry(Vec::new(), Some(image()));
+    let run = |entry: AllowedContainer, request: &RunRequest| gate(vec![entry]).authorize(request, &found(Vec::new()));
+    let code = |entry, request: &RunRequest| run(entry, request).expect_err("refused").code();
+    let (stdin, terminal) = (Permission::Allowed, Permission::Allowed);
+    assert_eq!(code(AllowedContainer { stdin, ..pinned() }, &asked), "gate.terminal");
+    assert_eq!(code(AllowedContainer { terminal, ..pinned() }, &asked), "gate.stdin");
+    let both = run(AllowedContainer { stdin, terminal, ..pinned() }, &asked).expect("allowed");
+    assert_eq!((both.get().input, both.get().terminal), (Input::Sent, asked.terminal));
+    // What is allowed need not be asked for.
+    let neither = run(AllowedContainer { stdin, terminal, ..pinned() }, &request()).expect("allowed");
+    assert_eq!((neither.get().input, neither.get().terminal), (Input::Empty, None));
+}
+
+#[test]
+fn the_workload_s_resources_are_exactly_those_of_the_entry() {
+    let pinned = || entry(Vec::new(), Some(image()));
+    let plain = gate(vec![pinned()]).authorize(&request(), &found(Vec::new())).expect("allowed");
+    assert!(plain.get().resources.is_empty());
+    assert_eq!(plain.get().evidence, Permission::Denied);
+    let named = AllowedContainer {
+        resources: vec!["kbs:///lab/config/greeting".into()],
+        evidence: Permission::Allowed,
+        ..pinned()
+    };
+    let named = gate(vec![named]).authorize(&request(), &found(Vec::new())).expect("allowed");
+    let paths: Vec<String> = named.get().resources.iter().map(ToString::to_string).collect();
+    assert_eq!((paths, named.get().evidence), (vec!["lab/config/greeting".to_owned()], Permission::Allowed));
+    let wrong = AllowedContainer { resources: vec!["kbs:///lab/../greeting".into()], ..pinned() };
+    assert_eq!(refused(&gate(vec![wrong]), &request(), &found(Vec::new())), "gate.policy");
+}
+
 /// A change to one field, always a change.
 fn change(field: u8, at: usize, text: &str) -> (RunRequest, Candidate) {
     let (mut request, mut candidate) = (request(), found(Vec::new()));
@@ -174,6 +216,8 @@ fn change(field: u8, at: usize, text: &str) -> (RunRequest, Candidate) {
         9 => request.env.swap(0, 1),
         10 => request.args.clear(),
         11 => request.env.clear(),
+        12 => request.input = Input::Sent,
+        13 => request.terminal = Some(Winsize { rows: 24, cols: 80 }),
         _ => candidate.manifest = Digest::sha256(text.as_bytes()),
     }
     (request, candidate)
@@ -181,12 +225,12 @@ fn change(field: u8, at: usize, text: &str) -> (RunRequest, Candidate) {
 
 proptest! {
     #[test]
-    fn a_request_changed_in_any_one_field_is_refused(field in 0u8..13, at in 0usize..64, text in "[ -~]{0,12}") {
+    fn a_request_changed_in_any_one_field_is_refused(field in 0u8..15, at in 0usize..64, text in "[ -~]{0,12}") {
         let gate = gate(vec![entry(Vec::new(), Some(image()))]);
         prop_assert!(gate.authorize(&request(), &found(Vec::new())).is_ok());
         let (request, candidate) = change(field, at, &text);
         let code = refused(&gate, &request, &candidate);
-        let expected = match field { 0 | 1 => "gate.image", 2..=5 | 10 => "gate.args", 6..=9 | 11 => "gate.env", _ => "image.digest" };
+        let expected = match field { 0 | 1 => "gate.image", 2..=5 | 10 => "gate.args", 6..=9 | 11 => "gate.env", 12 => "gate.stdin", 13 => "gate.terminal", _ => "image.digest" };
         prop_assert_eq!(code, expected);
     }
 }

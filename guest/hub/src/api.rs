@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use coffer_core_initdata::Permission;
 use coffer_core_protocol::uri::ResourcePath;
-use coffer_guest_attest::Keys;
+use coffer_guest_attest::{Binding, Keys};
 use hyper::{Method, Request, StatusCode};
 use serde_json::json;
 
@@ -14,14 +15,16 @@ use crate::answer::{self, Answer};
 /// What the API serves from.
 pub struct Hub {
     keys: Arc<dyn Keys>,
-    only: Option<ResourcePath>,
+    resources: Vec<ResourcePath>,
+    evidence: Permission,
 }
 
 impl Hub {
-    /// `only` is the one resource that init-data allows the workload; without it the broker's policy alone decides.
+    /// `resources` are those that init-data allows the workload, and no others are asked for: the image's own key is
+    /// among them only if its owner wrote it there. `evidence` is its word on attesting as this guest.
     #[must_use]
-    pub fn new(keys: Arc<dyn Keys>, only: Option<ResourcePath>) -> Self {
-        Self { keys, only }
+    pub fn new(keys: Arc<dyn Keys>, resources: Vec<ResourcePath>, evidence: Permission) -> Self {
+        Self { keys, resources, evidence }
     }
 }
 
@@ -40,8 +43,17 @@ pub(crate) async fn answer<B>(hub: &Hub, request: &Request<B>) -> Answer {
         return self::resource(hub, resource).await;
     }
     match path {
+        "/aa/token" | "/aa/evidence" if hub.evidence == Permission::Denied => answer::refused(
+            StatusCode::FORBIDDEN,
+            "hub.evidence.denied",
+            "init-data does not allow this workload to attest as its guest",
+            "Use /coffer/evidence, which no broker takes for the guest's own. Or set evidence = \"allowed\" in \
+             coffer.toml of the init-data, and measure again: the workload can then obtain what the broker gives \
+             this guest.",
+        ),
         "/aa/token" => token(hub, request.uri().query()).await,
-        "/aa/evidence" => evidence(hub, request.uri().query()).await,
+        "/aa/evidence" => evidence(hub, request.uri().query(), Binding::Raw).await,
+        "/coffer/evidence" => evidence(hub, request.uri().query(), Binding::Workload).await,
         "/info" => answer::json(&json!({
             "tee": hub.keys.tee().name(),
             "additional_tees": [],
@@ -52,7 +64,7 @@ pub(crate) async fn answer<B>(hub: &Hub, request: &Request<B>) -> Answer {
             StatusCode::NOT_FOUND,
             "hub.path",
             "there is no such path",
-            "Use /cdh/resource/{repository}/{type}/{tag}, /aa/token, /aa/evidence or /info.",
+            "Use /cdh/resource/{repository}/{type}/{tag}, /coffer/evidence, /aa/token, /aa/evidence or /info.",
         ),
     }
 }
@@ -66,12 +78,12 @@ async fn resource(hub: &Hub, path: &str) -> Answer {
             "Use /cdh/resource/{repository}/{type}/{tag}.",
         );
     };
-    if hub.only.as_ref().is_some_and(|only| *only != path) {
+    if !hub.resources.contains(&path) {
         return answer::refused(
             StatusCode::FORBIDDEN,
             "hub.resource.denied",
-            "init-data allows this workload another resource only",
-            "Name the resource in coffer.toml of the init-data, and measure again.",
+            "init-data does not name this resource for the workload",
+            "Name it in `resources` in coffer.toml of the init-data (`coffer init-data --resource`), and measure again.",
         );
     }
     match hub.keys.resource(&path).await {
@@ -95,13 +107,13 @@ async fn token(hub: &Hub, query: Option<&str>) -> Answer {
     }
 }
 
-async fn evidence(hub: &Hub, query: Option<&str>) -> Answer {
+async fn evidence(hub: &Hub, query: Option<&str>, binding: Binding) -> Answer {
     let Some(text) = parameter(query, "runtime_data") else {
         return answer::refused(
             StatusCode::BAD_REQUEST,
             "hub.runtime-data",
             "runtime_data is missing",
-            "Use /aa/evidence?runtime_data=… with at most 64 bytes, as text or with &encoding=base64.",
+            "Give runtime_data=… with at most 64 bytes, as text or with &encoding=base64.",
         );
     };
     let data = match parameter(query, "encoding").as_deref() {
@@ -117,7 +129,7 @@ async fn evidence(hub: &Hub, query: Option<&str>) -> Answer {
             "Send base64 with &encoding=base64, or text without it.",
         );
     };
-    match hub.keys.evidence(&data).await {
+    match hub.keys.evidence(&data, binding).await {
         Ok(evidence) => answer::json_bytes(evidence),
         Err(error) => answer::failed(&error),
     }

@@ -1,7 +1,7 @@
 //! The workload's local API on 127.0.0.1:8006, with the paths of confidential containers' `api-server-rest`.
 //!
-//! What holds: it listens on loopback only, serves GET only, and gives the workload no more than the broker's policy
-//! and the owner's init-data allow. Bodies may be secret; nothing of them is logged.
+//! What holds: it listens on loopback only, serves GET only, asks the broker for no resource that init-data does not
+//! name for the workload, and gives out nothing with which the workload could attest as its guest unless init-data says so. Bodies may be secret; nothing of them is logged.
 //! Left out: measuring events of the workload (`/aa/aael`), which needs a register of its own.
 
 mod answer;
@@ -27,13 +27,15 @@ pub const ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCAL
 
 /// Connections served at once; more wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 32;
+/// The pause after a connection that could not be accepted.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 /// How long a client may take to send its request's head.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Serves until it is dropped.
 ///
 /// # Errors
-/// When connections cannot be accepted any more, or the listener is not on loopback.
+/// When the listener is not on loopback.
 pub async fn serve(listener: TcpListener, hub: Arc<Hub>) -> std::io::Result<()> {
     if !listener.local_addr()?.ip().is_loopback() {
         return Err(std::io::Error::new(
@@ -44,7 +46,11 @@ pub async fn serve(listener: TcpListener, hub: Arc<Hub>) -> std::io::Result<()> 
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
-        let (stream, _) = listener.accept().await?;
+        // A client that gave up, or want of descriptors, is no reason to end the API for good.
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_AGAIN).await;
+            continue;
+        };
         let hub = Arc::clone(&hub);
         tokio::spawn(async move {
             let service = service_fn(|request| {

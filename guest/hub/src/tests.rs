@@ -5,7 +5,8 @@ use std::sync::Arc;
 use coffer_core_evidence::Tee;
 use coffer_core_protocol::uri::ResourcePath;
 use coffer_core_secret::SecretBytes;
-use coffer_guest_attest::{AttestError, Keys, Pending};
+use coffer_core_initdata::Permission;
+use coffer_guest_attest::{AttestError, Binding, Keys, Pending};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -32,8 +33,9 @@ impl Keys for OneSecret {
         Box::pin(async { Ok(SecretBytes::copy_of(b"{\"token\":\"a.b.c\"}")) })
     }
 
-    fn evidence<'a>(&'a self, runtime_data: &'a [u8]) -> Pending<'a, Vec<u8>> {
-        Box::pin(async move { Ok(runtime_data.to_vec()) })
+    fn evidence<'a>(&'a self, runtime_data: &'a [u8], binding: Binding) -> Pending<'a, Vec<u8>> {
+        let kind: &[u8] = if binding == Binding::Raw { b"raw " } else { b"workload " };
+        Box::pin(async move { Ok([kind, runtime_data].concat()) })
     }
 
     fn tee(&self) -> Tee {
@@ -41,11 +43,18 @@ impl Keys for OneSecret {
     }
 }
 
-async fn ask(only: Option<&str>, request: &str) -> (u16, String) {
-    let only = only.map(|path| path.parse().expect("a path"));
+/// What init-data allows: these resources, and evidence or not.
+type Allowed = (&'static [&'static str], Permission);
+
+const NOTHING: Allowed = (&[], Permission::Denied);
+const RESOURCES: Allowed = (&["default/config/greeting", "default/config/absent"], Permission::Denied);
+const EVIDENCE: Allowed = (&[], Permission::Allowed);
+
+async fn ask((resources, evidence): Allowed, request: &str) -> (u16, String) {
+    let resources = resources.iter().map(|path| path.parse().expect("a path")).collect();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("an address");
-    let server = tokio::spawn(serve(listener, Arc::new(Hub::new(Arc::new(OneSecret), only))));
+    let server = tokio::spawn(serve(listener, Arc::new(Hub::new(Arc::new(OneSecret), resources, evidence))));
     let mut stream = TcpStream::connect(address).await.expect("the hub listens");
     stream
         .write_all(format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
@@ -60,29 +69,56 @@ async fn ask(only: Option<&str>, request: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn a_resource_comes_byte_for_byte() {
-    assert_eq!(ask(None, "GET /cdh/resource/default/config/greeting").await, (200, "hello".into()));
+    assert_eq!(ask(RESOURCES, "GET /cdh/resource/default/config/greeting").await, (200, "hello".into()));
 }
 
 #[tokio::test]
 async fn a_resource_that_init_data_does_not_name_is_denied() {
-    let (status, body) = ask(Some("default/config/other"), "GET /cdh/resource/default/config/greeting").await;
-    assert_eq!(status, 403);
-    assert!(body.contains("hub.resource.denied"), "{body}");
+    const OTHER: Allowed = (&["default/config/other"], Permission::Allowed);
+    // Neither another resource, nor none, nor evidence opens the image's key or any other.
+    for allowed in [OTHER, NOTHING, EVIDENCE] {
+        for path in ["default/config/greeting", "default/image-key/web"] {
+            let (status, body) = ask(allowed, &format!("GET /cdh/resource/{path}")).await;
+            assert_eq!(status, 403);
+            assert!(body.contains("hub.resource.denied"), "{body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_workload_attests_as_its_guest_only_where_init_data_allows_it() {
+    for request in ["GET /aa/evidence?runtime_data=x", "GET /aa/token?token_type=kbs", "GET /aa/token"] {
+        for allowed in [NOTHING, RESOURCES] {
+            let (status, body) = ask(allowed, request).await;
+            assert_eq!(status, 403, "{request}");
+            assert!(body.contains("hub.evidence.denied"), "{body}");
+        }
+    }
+    assert_eq!(ask(EVIDENCE, "GET /aa/evidence?runtime_data=x").await, (200, "raw x".into()));
+    // Evidence of the workload's own kind needs no permission, and is never the raw kind.
+    for allowed in [NOTHING, EVIDENCE] {
+        let answer = ask(allowed, "GET /coffer/evidence?runtime_data=x").await;
+        assert_eq!(answer, (200, "workload x".into()));
+    }
 }
 
 #[tokio::test]
 async fn the_brokers_absence_is_said_with_its_code() {
-    let (status, body) = ask(None, "GET /cdh/resource/default/config/absent").await;
+    let (status, body) = ask(RESOURCES, "GET /cdh/resource/default/config/absent").await;
     assert_eq!(status, 502);
     assert!(body.contains("broker.unreachable"), "{body}");
 }
 
 #[tokio::test]
 async fn runtime_data_is_text_or_base64() {
-    assert_eq!(ask(None, "GET /aa/evidence?runtime_data=a%20b").await, (200, "a b".into()));
-    assert_eq!(ask(None, "GET /aa/evidence?runtime_data=YWJj&encoding=base64").await, (200, "abc".into()));
-    assert_eq!(ask(None, "GET /aa/evidence?runtime_data=%21&encoding=base64").await.0, 400);
-    assert_eq!(ask(None, "GET /aa/evidence").await.0, 400);
+    for (path, kind) in [("/aa/evidence", "raw"), ("/coffer/evidence", "workload")] {
+        let text = ask(EVIDENCE, &format!("GET {path}?runtime_data=a%20b")).await;
+        assert_eq!(text, (200, format!("{kind} a b")));
+        let encoded = ask(EVIDENCE, &format!("GET {path}?runtime_data=YWJj&encoding=base64")).await;
+        assert_eq!(encoded, (200, format!("{kind} abc")));
+        assert_eq!(ask(EVIDENCE, &format!("GET {path}?runtime_data=%21&encoding=base64")).await.0, 400);
+        assert_eq!(ask(EVIDENCE, &format!("GET {path}")).await.0, 400);
+    }
 }
 
 #[tokio::test]
@@ -93,7 +129,7 @@ async fn what_is_not_served_is_refused_with_a_code() {
         ("GET /aa/token?token_type=coco_as", 400, "hub.token-type"),
         ("GET /", 404, "hub.path"),
     ] {
-        let (found, body) = ask(None, request).await;
+        let (found, body) = ask(EVIDENCE, request).await;
         assert_eq!(found, status, "{request}");
         assert!(body.contains(code), "{request}: {body}");
     }
@@ -101,6 +137,6 @@ async fn what_is_not_served_is_refused_with_a_code() {
 
 #[tokio::test]
 async fn a_token_and_the_tee_are_told() {
-    assert!(ask(None, "GET /aa/token?token_type=kbs").await.1.contains("a.b.c"));
-    assert!(ask(None, "GET /info").await.1.contains("\"tee\":\"tpm\""));
+    assert!(ask(EVIDENCE, "GET /aa/token?token_type=kbs").await.1.contains("a.b.c"));
+    assert!(ask(NOTHING, "GET /info").await.1.contains("\"tee\":\"tpm\""));
 }

@@ -34,7 +34,7 @@ pub enum ImageFault {
         why: String,
     },
     /// Nobody vouches for the registry's certificate.
-    #[error("no root in init-data vouches for the registry {registry}: {why}")]
+    #[error("no public root and none in init-data vouches for the registry {registry}: {why}")]
     Certificate {
         /// Which.
         registry: String,
@@ -263,7 +263,7 @@ impl ImageFault {
                 "Make sure that the guest's network reaches the registry, or let the host fetch the image."
             }
             Self::Certificate { .. } => {
-                "Put the registry's root into init-data (cdh.toml, image.extra_root_certificates), or let the host \
+                "Put the registry's root into init-data (`coffer init-data --registry-ca FILE`), or let the host \
                  fetch the image: its digest and signature are checked all the same."
             }
             Self::Status { .. } => "Correct the reference, or make the image public to this guest.",

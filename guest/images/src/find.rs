@@ -10,7 +10,7 @@ use crate::source::{BlobSource, read_blob, read_bounded, read_document};
 use crate::{ImageError, ImageFault};
 
 /// More signature artifacts, or signatures in one, than an honest image has.
-const MAX_SIGNATURES: usize = 64;
+pub const MAX_SIGNATURES: usize = 64;
 
 /// An image as it was found. Nothing in it is trusted before the gate compared it.
 pub struct Found {

@@ -12,7 +12,7 @@ use coffer_core_secret::SecretBytes;
 
 use crate::decompress::plain;
 use crate::source::{BlobSource, save_blob};
-use crate::store::{ImageStore, Progress};
+use crate::workshop::{Progress, Workshop};
 use crate::unpack::{Root, UnpackError};
 use crate::{ImageError, ImageFault};
 
@@ -24,7 +24,7 @@ enum Lock {
 
 /// Unpacks all layers, lowest first, and gives the root directory.
 pub(crate) async fn unpack(
-    store: &ImageStore,
+    workshop: &Workshop,
     source: &dyn BlobSource,
     manifest: &Manifest,
     progress: &dyn Progress,
@@ -37,18 +37,18 @@ pub(crate) async fn unpack(
             _ => return Err(Box::new(ImageFault::Layer { index, found: layer.media_type.clone() })),
         }
     }
-    let root = store.place.join("root");
+    let root = workshop.place.join("root");
     fs::create_dir_all(&root).map_err(|cause| ImageFault::file("making", &root, cause))?;
     let mut keys = HashMap::new();
     for (index, (layer, kind)) in manifest.layers.iter().zip(kinds).enumerate() {
         let (lock, compression) = match kind {
             LayerKind::Encrypted(compression) => {
-                (Lock::Locked(Box::new(unlock(store, layer, index, &mut keys, progress).await?)), compression)
+                (Lock::Locked(Box::new(unlock(workshop, layer, index, &mut keys, progress).await?)), compression)
             }
             LayerKind::Tar(compression) => (Lock::Open, compression),
             _ => continue,
         };
-        let path = store.place.join(format!("layer-{index}"));
+        let path = workshop.place.join(format!("layer-{index}"));
         save_blob(source, layer, &format!("layer {index}"), &path).await?;
         progress.step("image", format!("layer {index}: {} bytes match {}", layer.size, layer.digest));
         let onto = root.clone();
@@ -60,7 +60,7 @@ pub(crate) async fn unpack(
 
 /// The key of an encrypted layer; the broker is asked once for each key's name.
 async fn unlock(
-    store: &ImageStore,
+    workshop: &Workshop,
     layer: &Descriptor,
     index: usize,
     keys: &mut HashMap<String, SecretBytes>,
@@ -72,7 +72,7 @@ async fn unlock(
     let mut refusal: ImageError = failed(OcicryptError::WrongKey("no key of a broker".into()));
     for name in names {
         if !keys.contains_key(&name) {
-            match store.key(&name).await {
+            match workshop.key(&name).await {
                 Ok(key) => {
                     progress.step("key", format!("{name} released"));
                     keys.insert(name.clone(), key);
@@ -110,7 +110,10 @@ fn apply(
         Lock::Locked(key) => {
             let encrypted = |cause| Box::new(ImageFault::Ocicrypt { index, cause });
             let mut decryptor = key.decryptor(file).map_err(encrypted)?;
-            let unpacked = unpack_into(index, &mut root, &mut plain(&mut decryptor, compression));
+            // The host has the ciphertext only: it is not told the name of an entry, nor what is wrong with it.
+            let unpacked = root.apply(&mut plain(&mut decryptor, compression)).map_err(|_| {
+                unpack_fault(index, "an entry of the encrypted layer", "its archive cannot be read or laid out")
+            });
             // A changed layer mostly breaks its archive first; the HMAC says what really happened.
             decryptor.finish().map_err(encrypted)?;
             unpacked

@@ -17,11 +17,13 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod unpack;
+mod workshop;
 
 pub use error::{ImageError, ImageFault};
-pub use find::Found;
+pub use find::{Found, MAX_SIGNATURES};
 pub use process::Process;
 pub use registry::{Registry, RegistryRoots};
 pub use sealed::Integrity;
 pub use source::{BlobSource, Chunks, Pending};
-pub use store::{ImageStore, Prepared, Progress};
+pub use store::{ImageStore, Prepared};
+pub use workshop::Progress;

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coffer_core_digest::Digest;
-use coffer_core_initdata::InitData;
+use coffer_core_initdata::{DATA_HUB, InitData};
 use coffer_core_oci::Reference;
 use coffer_core_oci::media::ACCEPTED;
 use coffer_core_oci::simple_signing::signature_tag;
-use coffer_guest_attest::{is_certificate, reasons, tls_trusting};
+use coffer_guest_attest::{add_roots, is_certificate, reasons, tls_client};
 use reqwest::{Response, StatusCode, header};
+use rustls::RootCertStore;
 
 use crate::source::{BlobSource, Chunks, Pending};
 use crate::{ImageError, ImageFault};
@@ -26,7 +27,10 @@ const REDIRECTS: usize = 4;
 /// How often a connection is tried while the guest's network comes up.
 const ATTEMPTS: u32 = 4;
 
-/// Who vouches for registries: only what init-data names.
+/// Who vouches for registries besides the public roots: what init-data names.
+///
+/// The public ones are Mozilla's. A registry says nothing that is believed: the manifest's digest or signature decides
+/// what runs, so a root here keeps names and sizes from the network and no more.
 #[derive(Clone, Debug, Default)]
 pub struct RegistryRoots(Vec<String>);
 
@@ -46,7 +50,7 @@ impl RegistryRoots {
             #[serde(default)]
             extra_root_certificates: Vec<String>,
         }
-        let Some(text) = init_data.entry("cdh.toml") else { return Ok(Self::default()) };
+        let Some(text) = init_data.entry(DATA_HUB) else { return Ok(Self::default()) };
         let cdh: Cdh = toml::from_str(text).map_err(|why| {
             Box::new(ImageFault::Reference { why: format!("cdh.toml in init-data: {}", why.message()) })
         })?;
@@ -77,7 +81,9 @@ impl Registry {
         };
         let scheme = if plain_http { "http" } else { "https" };
         let base = format!("{scheme}://{host}/v2/{}", reference.repository());
-        let tls = tls_trusting(roots.0.iter().map(String::as_str)).map_err(wrong)?;
+        let mut trusted = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        roots.0.iter().try_for_each(|pem| add_roots(&mut trusted, pem)).map_err(wrong)?;
+        let tls = tls_client(trusted, rustls::DEFAULT_VERSIONS).map_err(wrong)?;
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .https_only(!plain_http)

@@ -12,7 +12,7 @@ use coffer_sys_dm::{CryptTable, Loop, LoopOptions, Mapped, VerityTable, attach_l
 use coffer_sys_mount::{Flags, block_device_by_serial, mount};
 
 use crate::source::{BlobSource, save_blob};
-use crate::store::{ImageStore, Progress};
+use crate::workshop::{Progress, Workshop};
 use crate::{ImageError, ImageFault, kmsg};
 
 /// How long an attached disk may take to come up.
@@ -55,32 +55,32 @@ impl Integrity {
 
 /// Mounts a sealed image and gives the writable root directory over it.
 pub(crate) async fn mount_sealed(
-    store: &ImageStore,
+    workshop: &Workshop,
     source: &dyn BlobSource,
     layer: &Descriptor,
     block: &SealedBlock,
     progress: &dyn Progress,
 ) -> Result<(PathBuf, Integrity), ImageError> {
-    let key = store.key(&block.key).await?;
+    let key = workshop.key(&block.key).await?;
     progress.step("key", format!("{} released", block.key));
-    let (device, kept) = device(store, source, layer, progress).await?;
-    let (place, block, digest) = (store.place.clone(), block.clone(), layer.digest);
+    let (device, kept) = device(workshop, source, layer, progress).await?;
+    let (place, block, digest) = (workshop.place.clone(), block.clone(), layer.digest);
     let mounted =
         tokio::task::spawn_blocking(move || map_and_mount(&place, device, kept, &block, &key)).await;
     let mounted = mounted
-        .map_err(|cause| ImageFault::file("mounting", &store.place, io::Error::other(cause.to_string())))??;
+        .map_err(|cause| ImageFault::file("mounting", &workshop.place, io::Error::other(cause.to_string())))??;
     progress.step("image", format!("{digest} mapped under its root hash and mounted"));
     Ok(mounted)
 }
 
 /// The ciphertext as a block device: the disk that the host attached, or what is fetched into memory.
 async fn device(
-    store: &ImageStore,
+    workshop: &Workshop,
     source: &dyn BlobSource,
     layer: &Descriptor,
     progress: &dyn Progress,
 ) -> Result<(PathBuf, Option<Loop>), ImageError> {
-    if let Some(serial) = store.disks.get(&layer.digest).cloned() {
+    if let Some(serial) = workshop.disks.get(&layer.digest).cloned() {
         let found = tokio::task::spawn_blocking(move || block_device_by_serial(&serial, DISK_PATIENCE)).await;
         let found = found.map_err(|cause| {
             ImageFault::file(
@@ -91,7 +91,7 @@ async fn device(
         })??;
         return Ok((found, None));
     }
-    let path = store.place.join("sealed");
+    let path = workshop.place.join("sealed");
     save_blob(source, layer, "the sealed image", &path).await?;
     progress.step("image", format!("{} bytes of ciphertext match {}", layer.size, layer.digest));
     let failed = |cause| ImageFault::file("opening", &path, cause);

@@ -8,26 +8,15 @@ use std::sync::Arc;
 use coffer_core_digest::Digest;
 use coffer_core_oci::config::MAX_CONFIG;
 use coffer_core_oci::{ImageConfig, SealedBlock};
-use coffer_core_protocol::uri::ResourceUri;
-use coffer_core_secret::SecretBytes;
 use coffer_guest_attest::Keys;
 use coffer_guest_gate::{Authorized, Container};
 
 use crate::source::{BlobSource, read_blob};
+use crate::workshop::{Progress, Workshop};
 use crate::{Found, ImageError, ImageFault, Integrity, Process, layers, sealed};
 
-/// Where steps of the timeline go.
-pub trait Progress: Send + Sync {
-    /// Notes a step. The text is public.
-    fn step(&self, step: &str, detail: String);
-}
-
 /// Makes images ready.
-pub struct ImageStore {
-    pub(crate) place: PathBuf,
-    pub(crate) disks: HashMap<Digest, String>,
-    keys: Option<Arc<dyn Keys>>,
-}
+pub struct ImageStore(Workshop);
 
 /// An image that is ready to run.
 pub struct Prepared {
@@ -44,7 +33,7 @@ impl ImageStore {
     /// attached, by serial number. Without `keys` only images that are not encrypted can be made ready.
     #[must_use]
     pub fn new(place: PathBuf, disks: HashMap<Digest, String>, keys: Option<Arc<dyn Keys>>) -> Self {
-        Self { place, disks, keys }
+        Self(Workshop { place, disks, keys })
     }
 
     /// Fetches, verifies, decrypts and mounts what the gate authorized.
@@ -63,27 +52,16 @@ impl ImageStore {
         let config = read_blob(source, &manifest.config, "the image's configuration", MAX_CONFIG).await?;
         let config = ImageConfig::parse(&config)?;
         let process = Process::of(&config.config, container)?;
-        fs::create_dir_all(&self.place).map_err(|cause| ImageFault::file("making", &self.place, cause))?;
+        let workshop = &self.0;
+        let place = &workshop.place;
+        fs::create_dir_all(place).map_err(|cause| ImageFault::file("making", place, cause))?;
         let (root, integrity) = match SealedBlock::from_manifest(manifest)? {
             Some((layer, block)) => {
-                let (root, integrity) = sealed::mount_sealed(self, source, layer, &block, progress).await?;
+                let (root, integrity) = sealed::mount_sealed(workshop, source, layer, &block, progress).await?;
                 (root, Some(integrity))
             }
-            None => (layers::unpack(self, source, manifest, progress).await?, None),
+            None => (layers::unpack(workshop, source, manifest, progress).await?, None),
         };
         Ok(Prepared { root, process, integrity })
-    }
-
-    /// A key of the broker, by the name that the image gives it.
-    pub(crate) async fn key(&self, name: &str) -> Result<SecretBytes, ImageError> {
-        let short = || name.chars().take(128).collect::<String>();
-        let uri: ResourceUri = name
-            .parse()
-            .map_err(|why| Box::new(ImageFault::KeyName { key: short(), why: format!("{why}") }))?;
-        let Some(keys) = &self.keys else {
-            return Err(Box::new(ImageFault::NoBroker { key: short() }));
-        };
-        let key = keys.resource(uri.path()).await;
-        key.map_err(|cause| Box::new(ImageFault::Key { key: short(), cause: Box::new(cause) }))
     }
 }

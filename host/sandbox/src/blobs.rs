@@ -48,10 +48,13 @@ impl Blobs {
         data.is_file().then_some((file, data.len()))
     }
 
-    /// Answers one stream that the guest opened.
-    pub(crate) async fn serve(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    /// Answers one request on the stream that the guest opened for it.
+    pub(crate) async fn serve(
+        &self,
+        mut stream: impl AsyncRead + AsyncWrite + Unpin,
+        request: &BlobRequest,
+    ) -> io::Result<()> {
         let _place = self.places.acquire().await.map_err(io::Error::other)?;
-        let request = read_request(&mut stream).await?;
         let Some((file, size)) = self.open(&request.digest) else {
             send_json(&mut stream, &BlobReply::Missing).await?;
             return stream.close().await;
@@ -81,16 +84,16 @@ async fn send_blob(stream: &mut (impl AsyncWrite + Unpin), file: File, size: u64
     send(stream, Kind::Data, &[]).await
 }
 
-async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<BlobRequest> {
+/// What the guest opened a stream for.
+pub(crate) async fn read_open(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Open> {
     let mut reader = FrameReader::default();
     let mut piece = [0; 512];
     let mut total = 0usize;
     loop {
         if let Some(frame) = reader.next().map_err(io::Error::other)? {
-            return match frame.parse::<Open>() {
-                Ok(Open::Blob(request)) if frame.kind == Kind::Open => Ok(request),
-                Ok(_) => Err(io::Error::other("the guest opened a stream that is not for a blob")),
-                Err(error) => Err(io::Error::other(error)),
+            return match frame.kind {
+                Kind::Open => frame.parse().map_err(io::Error::other),
+                _ => Err(io::Error::other("the guest opened a stream and did not say what for")),
             };
         }
         let read = stream.read(&mut piece).await?;
@@ -134,7 +137,13 @@ mod tests {
     async fn ask(root: &Path, digest: &str) -> (Option<BlobReply>, Vec<u8>, bool) {
         let (guest, host) = tokio::io::duplex(1 << 16);
         let blobs = Blobs::new(Some(root.to_owned()));
-        let server = tokio::spawn(async move { blobs.serve(host.compat()).await });
+        let server = tokio::spawn(async move {
+            let mut host = host.compat();
+            match read_open(&mut host).await? {
+                Open::Blob(request) => blobs.serve(host, &request).await,
+                other => Err(io::Error::other(format!("{other:?}"))),
+            }
+        });
         let mut guest = guest.compat();
         let open = Open::Blob(BlobRequest { digest: digest.into() });
         let bytes = Frame::json(Kind::Open, &open).unwrap().encode().unwrap();

@@ -1,6 +1,7 @@
 //! The channel at work: yamux, the run stream's two directions, and the blob streams that the guest opens.
 
 use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use coffer_core_channel::{Event, Frame, FrameReader, Kind, Open, Refusal, RunRequest};
 use futures::future::poll_fn;
@@ -9,7 +10,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 use yamux::{Config, Connection, Mode, Stream};
 
-use crate::blobs::Blobs;
+use crate::blobs::{Blobs, read_open};
 
 /// How many streams the guest may have open.
 const MAX_STREAMS: usize = 64;
@@ -31,6 +32,10 @@ pub(crate) enum Heard {
 /// The tasks of one channel; they end when this is dropped.
 pub(crate) struct Link {
     pub(crate) heard: Receiver<Heard>,
+    /// What the guest is told on the run stream.
+    pub(crate) orders: Sender<Frame>,
+    /// The workload's input, on the stream that the guest opens for it: it waits for a workload that does not read,
+    /// and nothing else does.
     pub(crate) input: Sender<Frame>,
     _tasks: JoinSet<()>,
 }
@@ -43,17 +48,18 @@ impl Link {
         blobs: Blobs,
     ) -> Self {
         let (told, heard) = channel(QUEUE);
-        let (input, orders) = channel(QUEUE);
+        let (orders, ordered) = channel(QUEUE);
+        let (input, typed) = channel(QUEUE);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            let lost = match carry(transport, request, blobs, orders, told.clone()).await {
+            let lost = match carry(transport, request, blobs, ordered, typed, told.clone()).await {
                 Ok(()) => "the guest closed it".to_owned(),
                 Err(error) => error.to_string(),
             };
             // Nobody listens any more: then nobody misses it.
             let _ = told.send(Heard::Lost(lost)).await;
         });
-        Self { heard, input, _tasks: tasks }
+        Self { heard, orders, input, _tasks: tasks }
     }
 }
 
@@ -62,14 +68,16 @@ async fn carry(
     request: RunRequest,
     blobs: Blobs,
     orders: Receiver<Frame>,
+    input: Receiver<Frame>,
     told: Sender<Heard>,
 ) -> io::Result<()> {
     let mut config = Config::default();
     config.set_max_num_streams(MAX_STREAMS);
+    config.set_max_connection_receive_window(Some(MAX_STREAMS * yamux::DEFAULT_CREDIT as usize));
     let mut connection = Connection::new(transport, config, Mode::Client);
     let run = poll_fn(|cx| connection.poll_new_outbound(cx)).await.map_err(io::Error::other)?;
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve_guest(connection, blobs));
+    tasks.spawn(serve_guest(connection, blobs, input));
     let (reader, mut writer) = run.split();
     send(&mut writer, &Frame::json(Kind::Open, &Open::Run(request)).map_err(io::Error::other)?).await?;
     tasks.spawn(async move {
@@ -80,18 +88,37 @@ async fn carry(
 }
 
 /// Drives the connection and serves what the guest opens, until the connection ends.
-async fn serve_guest<T: AsyncRead + AsyncWrite + Unpin>(mut connection: Connection<T>, blobs: Blobs) {
+async fn serve_guest<T: AsyncRead + AsyncWrite + Unpin>(
+    mut connection: Connection<T>,
+    blobs: Blobs,
+    input: Receiver<Frame>,
+) {
+    let input = Arc::new(Mutex::new(Some(input)));
     let mut streams = JoinSet::new();
     while let Some(Ok(stream)) = poll_fn(|cx| connection.poll_next_inbound(cx)).await {
-        let blobs = blobs.clone();
-        streams.spawn(async move { serve_blob(stream, blobs).await });
+        let (blobs, input) = (blobs.clone(), Arc::clone(&input));
+        streams.spawn(async move {
+            // The guest sees the end of its stream and says what it missed; the host has nothing to add.
+            let _ = serve(stream, &blobs, &input).await;
+        });
         while streams.try_join_next().is_some() {}
     }
 }
 
-async fn serve_blob(stream: Stream, blobs: Blobs) {
-    // The guest sees the end of its stream and says what it missed; the host has nothing to add.
-    let _ = blobs.serve(stream).await;
+async fn serve(
+    mut stream: Stream,
+    blobs: &Blobs,
+    input: &Mutex<Option<Receiver<Frame>>>,
+) -> io::Result<()> {
+    match read_open(&mut stream).await? {
+        Open::Blob(request) => blobs.serve(stream, &request).await,
+        Open::Input => {
+            let input = input.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let input = input.ok_or_else(|| io::Error::other("the guest asked for the input twice"))?;
+            write_orders(stream, input).await
+        }
+        Open::Run(_) => Err(io::Error::other("the guest asked the host to run something")),
+    }
 }
 
 async fn write_orders(mut writer: impl AsyncWrite + Unpin, mut orders: Receiver<Frame>) -> io::Result<()> {
@@ -143,7 +170,7 @@ async fn read_run(mut reader: impl AsyncRead + Unpin, told: Sender<Heard>) -> io
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use coffer_core_channel::{BlobReply, BlobRequest, ImageSource};
+    use coffer_core_channel::{BlobReply, BlobRequest, ImageSource, Input};
     use coffer_core_digest::Digest;
     use tokio_util::compat::TokioAsyncReadCompatExt;
 
@@ -153,6 +180,7 @@ mod tests {
             source: ImageSource::Registry { reference: "image".into(), plain_http: false },
             args: Vec::new(),
             env: Vec::new(),
+            input: Input::Sent,
             terminal: None,
             network: None,
         }
@@ -204,7 +232,7 @@ mod tests {
             socket,
             async |run, frames, _| {
                 let told = read_frame(run, frames).await.unwrap();
-                assert_eq!(told.kind, Kind::Stdin);
+                assert_eq!(told.kind, Kind::Signal);
                 send(run, &Frame::bytes(Kind::Stdout, &told.payload)).await.unwrap();
                 send(run, &Frame::bytes(Kind::Stderr, b"err")).await.unwrap();
                 send(run, &Frame::json(Kind::Exit, &7).unwrap()).await.unwrap();
@@ -212,12 +240,39 @@ mod tests {
             },
             false,
         ));
-        link.input.send(Frame::bytes(Kind::Stdin, b"hello")).await.unwrap();
+        link.orders.send(Frame::bytes(Kind::Signal, b"hello")).await.unwrap();
         assert!(matches!(link.heard.recv().await, Some(Heard::Stdout(bytes)) if bytes == b"hello"));
         assert!(matches!(link.heard.recv().await, Some(Heard::Stderr(bytes)) if bytes == b"err"));
         assert!(matches!(link.heard.recv().await, Some(Heard::Exit(7))));
         drop(link);
         playing.abort();
+    }
+
+    #[tokio::test]
+    async fn input_that_nobody_reads_holds_no_signal_back() {
+        let (link, socket) = link(None);
+        let (input, orders) = (link.input.clone(), link.orders.clone());
+        let playing = tokio::spawn(guest(
+            socket,
+            async |run, frames, typed| {
+                let mut typed = typed.unwrap();
+                send(&mut typed, &Frame::json(Kind::Open, &Open::Input).unwrap()).await.unwrap();
+                let first = read_frame(&mut typed, &mut FrameReader::default()).await.unwrap();
+                assert_eq!(first.kind, Kind::Stdin);
+                // From here on the workload does not read; its stream stays open.
+                let signal = read_frame(run, frames).await.unwrap();
+                assert_eq!(signal, Frame::json(Kind::Signal, &15).unwrap());
+                drop(typed);
+            },
+            true,
+        ));
+        let piece = Frame::bytes(Kind::Stdin, &[7; 64 << 10]);
+        // As much as the queue and all windows take: the sender now waits.
+        let patience = std::time::Duration::from_millis(200);
+        while tokio::time::timeout(patience, input.send(piece.clone())).await.is_ok() {}
+        orders.send(Frame::json(Kind::Signal, &15).unwrap()).await.unwrap();
+        playing.await.unwrap();
+        drop(link);
     }
 
     #[tokio::test]

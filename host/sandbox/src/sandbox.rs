@@ -87,19 +87,20 @@ pub enum Side {
 #[derive(Clone)]
 pub struct SandboxInput {
     orders: mpsc::Sender<Frame>,
+    input: mpsc::Sender<Frame>,
 }
 
 impl SandboxInput {
-    /// Writes to the workload's standard input. Waits while the workload does not read.
+    /// Writes to the workload's standard input, if the run asks for input. Waits while the workload does not read.
     pub async fn stdin(&self, bytes: &[u8]) {
         for piece in bytes.chunks(64 << 10) {
-            self.send(Frame::bytes(Kind::Stdin, piece)).await;
+            self.type_in(Frame::bytes(Kind::Stdin, piece)).await;
         }
     }
 
     /// Ends the workload's standard input.
     pub async fn close_stdin(&self) {
-        self.send(Frame::bytes(Kind::Stdin, &[])).await;
+        self.type_in(Frame::bytes(Kind::Stdin, &[])).await;
     }
 
     /// Tells the workload's terminal its new size.
@@ -114,6 +115,11 @@ impl SandboxInput {
         if let Ok(frame) = Frame::json(Kind::Signal, &signal) {
             self.send(frame).await;
         }
+    }
+
+    async fn type_in(&self, frame: Frame) {
+        // As below.
+        let _ = self.input.send(frame).await;
     }
 
     async fn send(&self, frame: Frame) {
@@ -150,7 +156,7 @@ impl Sandbox {
 
     /// The end through which the sandbox is told things.
     pub fn input(&self) -> SandboxInput {
-        SandboxInput { orders: self.link.input.clone() }
+        SandboxInput { orders: self.link.orders.clone(), input: self.link.input.clone() }
     }
 
     /// The next event; `None` after the last one. An error ends the sandbox as well.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use coffer_core_channel::{ImageSource, RunRequest};
+use coffer_core_channel::{ImageSource, Input, RunRequest};
 use coffer_host_sandbox::{
     ChannelKind, ConsoleLog, GuestFiles, Sandbox, SandboxConfig, SandboxError, SandboxEvent,
     base_command_line,
@@ -71,6 +71,7 @@ fn config(place: &Path) -> SandboxConfig {
             },
             args: Vec::new(),
             env: Vec::new(),
+            input: Input::Empty,
             terminal: None,
             network: None,
         },

@@ -1,7 +1,7 @@
 //! The channel between host and guest: each end distrusts the other.
 
 use coffer_core_channel::{
-    BlobReply, BlobRequest, Event, Frame, FrameReader, ImageSource, Kind, MAX_FRAME, Open, Refusal,
+    BlobReply, BlobRequest, Event, Frame, FrameReader, ImageSource, Input, Kind, MAX_FRAME, Open, Refusal,
 };
 use coffer_core_channel::{RunRequest, Winsize};
 
@@ -44,6 +44,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         },
         args: vec!["-v".into()],
         env: vec!["A=1".into()],
+        input: Input::Sent,
         terminal: Some(Winsize { rows: 24, cols: 80 }),
         network: None,
     };

@@ -1,7 +1,8 @@
 //! Init-data, which the host carries to the guest and an attester to the broker.
 
 use coffer_core_initdata::{
-    Algorithm, AllowedContainer, Attestation, Broker, Builder, Digest, GuestConfig, InitData, SignatureRule,
+    Algorithm, AllowedContainer, Attestation, Broker, Builder, Digest, GuestConfig, InitData, Permission,
+    SignatureRule,
 };
 
 /// Reads TOML text.
@@ -53,7 +54,10 @@ fn config() -> GuestConfig {
             signers: vec![pem("PUBLIC KEY")],
             args: Some(vec!["-v".into()]),
             env: vec!["A=1".into()],
-            resource: Some("kbs:///default/key/1".into()),
+            resources: vec!["kbs:///default/key/1".into()],
+            evidence: Permission::Denied,
+            stdin: Permission::Allowed,
+            terminal: Permission::Allowed,
         }],
     }
 }

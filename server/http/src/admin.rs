@@ -15,8 +15,8 @@ use coffer_core_protocol::uri::ResourcePath;
 use coffer_core_secret::SecretBytes;
 
 use crate::broker::Broker;
+use crate::call::{Answer, bearer, blocking, body};
 use crate::reply::Refused;
-use crate::router::{Answer, bearer, blocking, body};
 
 /// As upstream.
 const MAX_RESOURCE: usize = 2 << 20;

@@ -7,52 +7,18 @@ use coffer_core_admin::TrustAnchor;
 use coffer_core_launch::ReferenceValues;
 use coffer_core_protocol::handshake::relying_party::Challenger;
 use coffer_core_protocol::jws::{SigningKey, VerifyingKey};
-use coffer_server_store::{Store, StoreError, Table};
+use coffer_server_store::{Store, Table};
 use coffer_verify_api::{Timestamp, Verifier};
 
 use crate::config::BrokerConfig;
+use crate::error::OpenError;
+use crate::intake::Intake;
+use crate::issued::Issued;
 use crate::journal::Journal;
 use crate::judges::{self, Judges, tpm_judges};
 use crate::keys::{self, Admins, ChallengeKeys};
 use crate::policies::InForce;
 use crate::tls::Tls;
-
-/// The broker could not be opened. Nothing that was there was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A key.
-    #[error("{0}")]
-    Key(&'static str),
-    /// The certificates.
-    #[error("the TLS certificates in the data folder cannot be used: {0}")]
-    Tls(String),
-    /// A trust anchor's file that the configuration names.
-    #[error("the trust anchor {name:?} of the configuration cannot be used: {path}: {why}")]
-    TrustAnchor {
-        /// Its name.
-        name: String,
-        /// Its file.
-        path: PathBuf,
-        /// The reason.
-        why: String,
-    },
-    /// Something in the store is not as this version writes it.
-    #[error("the {what} {name:?} in the store cannot be used: {why}")]
-    Stored {
-        /// What it is.
-        what: &'static str,
-        /// Its name.
-        name: String,
-        /// The reason.
-        why: String,
-    },
-    /// No thread for the journal.
-    #[error("the journal could not be started: {0}")]
-    Journal(std::io::Error),
-}
 
 /// What was made at the first start, for the operator to see once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) journal: Journal,
     pub(crate) token_key: SigningKey,
     pub(crate) pinned: [VerifyingKey; 1],
+    pub(crate) issued: Issued,
+    pub(crate) intake: Intake,
     pub(crate) admins: Admins,
     pub(crate) tls: Tls,
     pub(crate) clock: Clock,
@@ -135,6 +103,8 @@ impl Broker {
             journal: Journal::start(store.clone()).map_err(OpenError::Journal)?,
             pinned: [token_key.verifying_key().clone()],
             token_key,
+            issued: Issued::default(),
+            intake: Intake::default(),
             admins,
             tls,
             clock,
@@ -268,8 +238,19 @@ fn load_references(store: &Store) -> Result<Vec<ReferenceValues>, OpenError> {
     Ok(list)
 }
 
+/// Puts the roots that the configuration names and nobody has decided about. What an admin put or removed stays so:
+/// the configuration is older than that decision, and a root that was distrusted must not come back by a restart.
 fn take_configured_anchors(config: &BrokerConfig, store: &Store) -> Result<(), OpenError> {
     for file in &config.trust_anchors {
+        let name = file.name.as_str();
+        if store.was_withdrawn(Table::TrustAnchors, name)? && store.get(Table::TrustAnchors, name)?.is_none()
+        {
+            tracing::warn!(
+                name,
+                "a trust anchor of the configuration was removed by an admin; it stays removed"
+            );
+            continue;
+        }
         let wrong = |why: String| OpenError::TrustAnchor {
             name: file.name.clone(),
             path: file.certificate.clone(),
@@ -280,7 +261,17 @@ fn take_configured_anchors(config: &BrokerConfig, store: &Store) -> Result<(), O
         let form = TrustAnchor { certificate, hardware: file.hardware };
         judges::anchor(&form).map_err(|error| wrong(error.to_string()))?;
         let body = serde_json::to_vec(&form).map_err(|error| wrong(error.to_string()))?;
-        store.put(Table::TrustAnchors, &file.name, &body)?;
+        match store.get(Table::TrustAnchors, name)? {
+            None => {
+                store.put(Table::TrustAnchors, name, &body)?;
+                tracing::info!(name, hardware = file.hardware, "trust anchor taken from the configuration");
+            }
+            Some(stored) if stored.equals(&body) => (),
+            Some(_) => tracing::warn!(
+                name,
+                "the store has another trust anchor of this name than the configuration, and keeps it"
+            ),
+        }
     }
     Ok(())
 }

@@ -21,7 +21,8 @@ pub struct BrokerConfig {
     pub listen: SocketAddr,
     /// Names and addresses of the certificate beside 127.0.0.1, ::1, localhost and 10.0.2.2.
     pub extra_names: Vec<String>,
-    /// Roots that certify attestation keys; they are put into the store at each start.
+    /// Roots that certify attestation keys. One whose name the store does not know is put there at the start; one
+    /// that an admin removed stays removed.
     pub trust_anchors: Vec<TrustAnchorFile>,
     /// How many connections are served at once; more wait.
     pub max_connections: usize,

@@ -1,20 +1,25 @@
 //! Writing attempts and decisions down, many callers to one sync.
 //!
 //! One thread has the pen: it takes what has gathered, writes it in one durable transaction, and tells each caller.
-//! Under load the cost of a sync is shared; without load it adds a hop.
+//! Under load the cost of a sync is shared: if the last batch had company, the next one waits a moment for its own.
+//! Without load it adds a hop and waits for nobody.
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
-use coffer_server_store::{JournalEntry, Store};
+use coffer_core_protocol::error::Code;
+use coffer_server_store::{JournalEntry, Store, Written};
 use tokio::sync::{mpsc, oneshot};
 
 /// How many entries may wait; more make their callers wait.
 const WAITING: usize = 1024;
 /// How many are written in one transaction.
 const BATCH: usize = 128;
+/// How long a batch waits for company. About as long as a sync takes anyway.
+const GATHER: Duration = Duration::from_millis(2);
 
-type Order = (JournalEntry, oneshot::Sender<bool>);
+type Order = (JournalEntry, oneshot::Sender<Result<(), NotWritten>>);
 
 /// The way to the pen. When it is dropped, what waits is written and the thread has ended.
 pub(crate) struct Journal {
@@ -23,28 +28,53 @@ pub(crate) struct Journal {
 }
 
 /// It was not written down; nothing may be released.
-#[derive(Debug)]
-pub(crate) struct NotWritten;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotWritten {
+    /// The store or its thread failed.
+    Fault,
+    /// The attempt that the decision is about is no longer kept, or can have no more decisions.
+    Attempt,
+}
+
+impl From<NotWritten> for Code {
+    fn from(not: NotWritten) -> Self {
+        match not {
+            NotWritten::Fault => Self::StoreUnavailable,
+            NotWritten::Attempt => Self::TokenAttempt,
+        }
+    }
+}
 
 impl Journal {
     /// Starts the thread.
     pub(crate) fn start(store: Arc<Store>) -> std::io::Result<Self> {
         let (sender, mut orders) = mpsc::channel::<Order>(WAITING);
         let thread = thread::Builder::new().name("journal".into()).spawn(move || {
+            let mut company = false;
             while let Some(first) = orders.blocking_recv() {
+                if company && orders.len() + 1 < BATCH {
+                    thread::sleep(GATHER);
+                }
                 let (mut entries, mut callers) = (vec![first.0], vec![first.1]);
                 while entries.len() < BATCH {
                     let Ok((entry, caller)) = orders.try_recv() else { break };
                     entries.push(entry);
                     callers.push(caller);
                 }
+                company = entries.len() > 1;
                 let written = store.journal(&entries);
                 if let Err(error) = &written {
                     tracing::error!(%error, "the journal could not be written");
                 }
-                for caller in callers {
+                let written = written.unwrap_or_default();
+                for (place, caller) in callers.into_iter().enumerate() {
+                    let told = match written.get(place) {
+                        Some(Written::Kept) => Ok(()),
+                        Some(Written::AttemptGone | Written::AttemptFull) => Err(NotWritten::Attempt),
+                        None => Err(NotWritten::Fault),
+                    };
                     // A caller that went away does not need the answer.
-                    let _ = caller.send(written.is_ok());
+                    let _ = caller.send(told);
                 }
             }
         })?;
@@ -54,12 +84,9 @@ impl Journal {
     /// Writes an entry down. Durable when this returns `Ok`.
     pub(crate) async fn write(&self, entry: JournalEntry) -> Result<(), NotWritten> {
         let (caller, answer) = oneshot::channel();
-        let orders = self.orders.as_ref().ok_or(NotWritten)?;
-        orders.send((entry, caller)).await.map_err(|_| NotWritten)?;
-        match answer.await {
-            Ok(true) => Ok(()),
-            _ => Err(NotWritten),
-        }
+        let orders = self.orders.as_ref().ok_or(NotWritten::Fault)?;
+        orders.send((entry, caller)).await.map_err(|_| NotWritten::Fault)?;
+        answer.await.unwrap_or(Err(NotWritten::Fault))
     }
 }
 

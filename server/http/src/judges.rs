@@ -9,7 +9,7 @@ use coffer_verify_tpm::{TpmJudge, TrustAnchor};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use crate::broker::OpenError;
+use crate::error::OpenError;
 
 /// Makes the judges for the trust anchors; called again whenever these change.
 pub type Judges = Arc<dyn Fn(&[TrustAnchor]) -> Vec<Arc<dyn Verifier>> + Send + Sync>;

@@ -10,7 +10,7 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
 use serde::Deserialize;
 
-use crate::broker::OpenError;
+use crate::error::OpenError;
 
 const TOKEN_KEY: &str = "token/1";
 const CHALLENGE_PREFIX: &str = "challenge/";

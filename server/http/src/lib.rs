@@ -9,7 +9,11 @@
 
 mod admin;
 mod broker;
+mod call;
 mod config;
+mod error;
+mod intake;
+mod issued;
 mod journal;
 mod judges;
 mod kbs;
@@ -22,8 +26,9 @@ mod serve;
 mod tls;
 mod token;
 
-pub use broker::{Broker, FirstStart, OpenError};
+pub use broker::{Broker, FirstStart};
 pub use config::{BrokerConfig, ConfigError, DEFAULT_PORT, EXAMPLE, TrustAnchorFile};
+pub use error::OpenError;
 pub use judges::{Judges, tpm_judges};
 pub use serve::{ServeError, shutdown_signal};
 

@@ -140,6 +140,64 @@ mod tests {
         }
     }
 
+    const SEPARATE: &str = include_str!("../policies/examples/separate.rego");
+    const LISTED: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+    /// What the example says of an affirmed guest on hardware with these claims.
+    fn separate(path: &str, evidence: Value) -> Vec<String> {
+        let body = PolicyBody { rego: Some(SEPARATE.to_string()), preset: None };
+        let mut input = claims("affirming", json!(true), json!([]));
+        let own = &mut input["submods"]["cpu0"]["ear.veraison.annotated-evidence"];
+        for (name, value) in evidence.as_object().unwrap() {
+            own[name] = value.clone();
+        }
+        let data = json!({"plugin": "resource", "resource-path": path, "method": "GET"});
+        let decision = InForce::compile(body).unwrap().policy.decide(&input, &data).unwrap();
+        decision.denials.into_iter().map(|denial| denial.code).collect()
+    }
+
+    #[test]
+    fn the_example_releases_a_path_only_to_guests_that_are_listed_for_it() {
+        let none: [&str; 0] = [];
+        let by_init_data = json!({"init_data": LISTED});
+        let by_reference = json!({"tpm": {"reference": {"id": "tpm-000000000000000000000000"}}});
+        for listed in [by_init_data, by_reference] {
+            assert_eq!(separate("a/key/1", listed.clone()), none);
+            for path in ["b/key/1", "aa/key/1", "", "b/a/key"] {
+                assert_eq!(separate(path, listed.clone()), ["policy.not-listed"], "{path}");
+            }
+        }
+        let other = LISTED.replace('0', "1");
+        for stranger in [
+            json!({}),
+            json!({"init_data": other}),
+            json!({"init_data": ""}),
+            json!({"init_data": null}),
+            json!({"init_data": [LISTED]}),
+            // What the guest itself says, in its init-data's text, names nobody.
+            json!({"init_data_claims": {"init_data": LISTED}}),
+            json!({"tpm": {"reference": {"id": "tpm-111111111111111111111111"}}}),
+            json!({"tpm": {"id": "tpm-000000000000000000000000"}}),
+        ] {
+            assert_eq!(separate("a/key/1", stranger.clone()), ["policy.not-listed"], "{stranger}");
+        }
+    }
+
+    #[test]
+    fn the_example_refuses_what_default_refuses_even_to_guests_that_are_listed() {
+        let refused = |status, hardware| {
+            let body = PolicyBody { rego: Some(SEPARATE.to_string()), preset: None };
+            let mut input = claims(status, hardware, json!([]));
+            input["submods"]["cpu0"]["ear.veraison.annotated-evidence"]["init_data"] = LISTED.into();
+            let data = json!({"plugin": "resource", "resource-path": "a/key/1"});
+            let decision = InForce::compile(body).unwrap().policy.decide(&input, &data).unwrap();
+            decision.denials.into_iter().map(|denial| denial.code).collect::<Vec<_>>()
+        };
+        assert_eq!(refused("warning", json!(true)), ["policy.not-affirming"]);
+        assert_eq!(refused("affirming", json!(false)), ["policy.software-evidence"]);
+        assert_eq!(refused("affirming", Value::Null), ["policy.software-evidence"]);
+    }
+
     #[test]
     fn an_unknown_preset_is_refused() {
         let body = PolicyBody { rego: None, preset: Some("lab".into()) };

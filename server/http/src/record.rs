@@ -5,7 +5,7 @@ use coffer_core_protocol::error::Cause;
 use coffer_server_store::{AttemptEntry, JournalEntry, Store, StoreError};
 use coffer_verify_api::{Status, Verdict};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::reply;
 
@@ -16,7 +16,8 @@ const MAX_VERDICT: usize = 256 << 10;
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) summary: AttemptSummary,
-    pub(crate) verdict: Value,
+    /// As text: it is written here and in the reply, and read by those who look at the attempt.
+    pub(crate) verdict: Box<RawValue>,
     pub(crate) causes: Vec<Cause>,
     /// Only for genuine evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -24,18 +25,26 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(id: &str, at: jiff::Timestamp, verdict: &Verdict, token: Option<String>) -> Self {
+    /// Of evidence that is not genuine, until there is a token.
+    pub(crate) fn new(id: &str, at: jiff::Timestamp, verdict: &Verdict) -> Result<Self, serde_json::Error> {
         let causes = reply::causes(&verdict.checks);
         let summary = AttemptSummary {
             id: id.to_string(),
             at: seconds(at),
             tee: verdict.tee.name().to_string(),
-            genuine: token.is_some(),
+            genuine: false,
             hardware: verdict.hardware,
             status: status_name(verdict.status).to_string(),
             code: causes.first().map(|cause| cause.code.clone()),
         };
-        Self { summary, verdict: bounded(verdict), causes, token }
+        Ok(Self { summary, verdict: bounded(verdict)?, causes, token: None })
+    }
+
+    /// Of genuine evidence.
+    pub(crate) fn with_token(mut self, token: String) -> Self {
+        self.summary.genuine = true;
+        self.token = Some(token);
+        self
     }
 
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
@@ -73,11 +82,10 @@ pub(crate) fn seconds(at: jiff::Timestamp) -> String {
     jiff::Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
 }
 
-fn bounded(verdict: &Verdict) -> Value {
-    let mut value = serde_json::to_value(verdict).unwrap_or_default();
-    let too_long = serde_json::to_vec(&value).map_or(true, |text| text.len() > MAX_VERDICT);
-    if let Some(object) = value.as_object_mut().filter(|_| too_long) {
-        object.insert("claims".into(), Value::Object(serde_json::Map::new()));
+fn bounded(verdict: &Verdict) -> Result<Box<RawValue>, serde_json::Error> {
+    let text = to_raw_value(verdict)?;
+    match text.get().len() <= MAX_VERDICT {
+        true => Ok(text),
+        false => to_raw_value(&Verdict { claims: serde_json::Map::new(), ..verdict.clone() }),
     }
-    value
 }

@@ -8,6 +8,9 @@ use coffer_core_protocol::handshake::relying_party;
 use coffer_server_store::StoreError;
 use coffer_verify_api::Check;
 
+/// When who finds no room may come again.
+const RETRY_AFTER_S: &str = "5";
+
 /// A refusal.
 #[derive(Debug)]
 pub(crate) struct Refused {
@@ -71,7 +74,13 @@ impl Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        json(self.status, &self.body)
+        let mut response = json(self.status, &self.body);
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, header::HeaderValue::from_static(RETRY_AFTER_S));
+        }
+        response
     }
 }
 

@@ -18,7 +18,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::PrivateKeyDer;
 
-use crate::broker::OpenError;
+use crate::error::OpenError;
 
 /// Names of every broker: this machine, and the host as QEMU's user network names it to guests.
 const NAMES: [&str; 4] = ["127.0.0.1", "::1", "localhost", "10.0.2.2"];

@@ -2,12 +2,13 @@
 
 use coffer_core_initdata::InitData;
 use coffer_core_protocol::ear::{self, Appraisal, CPU, Ear, TrustVector, VerifierId};
+use coffer_core_protocol::error::Cause;
 use coffer_core_protocol::handshake::relying_party::Submission;
-use coffer_core_protocol::jws::{JwsError, SigningKey};
+use coffer_core_protocol::jws::JwsError;
 use coffer_verify_api::{Status, Verdict};
 use serde_json::{Map, Value, json};
 
-use crate::reply;
+use crate::issued::Attested;
 
 const ISSUER: &str = "coffer-broker";
 const POLICY: &str = "coffer";
@@ -16,19 +17,20 @@ const MAX_CLAIM: usize = 4 << 10;
 const MAX_CLAIMS: usize = 24 << 10;
 const MAX_INIT_DATA: usize = 8 << 10;
 
-/// Makes and signs the token for verified evidence.
-pub(crate) fn issue(
+/// The result for verified evidence, to be signed.
+pub(crate) fn result(
     submission: &Submission,
-    verdict: &Verdict,
+    verdict: Verdict,
+    causes: &[Cause],
     init_data: Option<&InitData>,
-    key: &SigningKey,
     now: u64,
-) -> Result<String, JwsError> {
+) -> Result<Attested, JwsError> {
+    let hardware = verdict.hardware;
     let appraisal = Appraisal {
         status: status(verdict.status),
-        trust: trust(verdict),
+        trust: trust(&verdict),
         policy: POLICY.to_string(),
-        claims: bounded(&verdict.claims),
+        claims: bounded(verdict.claims),
         init_data: init_data.map(InitData::digest),
         init_data_claims: init_data.and_then(init_data_claims),
     };
@@ -38,12 +40,12 @@ pub(crate) fn issue(
     if let Some(cpu) = ear.submods.get_mut(CPU) {
         let about = json!({
             "attempt": submission.id(),
-            "hardware": verdict.hardware,
-            "causes": reply::causes(&verdict.checks),
+            "hardware": hardware,
+            "causes": causes,
         });
         cpu.evidence.insert("coffer".to_string(), about);
     }
-    ear.sign(key)
+    Attested::new(ear)
 }
 
 fn status(status: Status) -> ear::Status {
@@ -74,18 +76,29 @@ fn trust(verdict: &Verdict) -> TrustVector {
 }
 
 fn length(value: &Value) -> usize {
-    serde_json::to_vec(value).map_or(usize::MAX, |text| text.len())
+    struct Counter(usize);
+    impl std::io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 = self.0.saturating_add(bytes.len());
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter(0);
+    serde_json::to_writer(&mut counter, value).map_or(usize::MAX, |()| counter.0)
 }
 
 /// The claims without the long ones (event logs, which are in the attempt), and not more than fits.
-fn bounded(claims: &Map<String, Value>) -> Map<String, Value> {
+fn bounded(claims: Map<String, Value>) -> Map<String, Value> {
     let mut left = MAX_CLAIMS;
     let mut kept = Map::new();
     for (name, value) in claims {
-        let length = length(value).saturating_add(name.len());
+        let length = length(&value).saturating_add(name.len());
         if length <= MAX_CLAIM && length <= left {
             left = left.saturating_sub(length);
-            kept.insert(name.clone(), value.clone());
+            kept.insert(name, value);
         }
     }
     kept

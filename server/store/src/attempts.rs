@@ -12,8 +12,9 @@ use crate::{Store, StoreError};
 pub const MAX_REFUSED: u64 = 1_000;
 /// How many attempts are kept in all.
 pub const MAX_ATTEMPTS: u64 = 10_000;
-/// How many decisions are kept for each attempt.
-pub const MAX_DECISIONS: u64 = 64;
+/// How many decisions are written down for each attempt. None is dropped while its attempt is kept: the next one
+/// is refused, and whoever asks again attests again.
+pub const MAX_DECISIONS: u64 = 256;
 
 const NAME: &str = "attempts";
 const DECISIONS_NAME: &str = "decisions";
@@ -39,11 +40,23 @@ pub enum JournalEntry {
     Attempt(AttemptEntry),
     /// What was decided on a request made with an attempt's token.
     Decision {
-        /// The attempt's name. If it is no longer kept, the decision is not kept either.
+        /// The attempt's name.
         attempt: String,
         /// What was decided.
         body: Vec<u8>,
     },
+}
+
+/// What became of an entry. A decision that was not kept was not made: nothing may be released on it.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is in the store.
+    Kept,
+    /// It is not: its attempt is no longer kept, so nobody could tell what the decision was about.
+    AttemptGone,
+    /// It is not: its attempt has as many decisions as are kept.
+    AttemptFull,
 }
 
 pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {
@@ -55,17 +68,25 @@ pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreE
 }
 
 impl Store {
-    /// Writes entries down in one transaction. Durable when this returns.
-    pub fn journal(&self, entries: &[JournalEntry]) -> Result<(), StoreError> {
+    /// Writes entries down in one transaction. Durable when this returns; says of each what became of it.
+    pub fn journal(&self, entries: &[JournalEntry]) -> Result<Vec<Written>, StoreError> {
         self.write(|transaction| {
             let mut tables = Tables::open(self, transaction)?;
+            let mut written = Vec::with_capacity(entries.len());
+            // Attempts first, and what they push out: a decision that is kept is one that is still there afterwards.
             for entry in entries {
-                match entry {
-                    JournalEntry::Attempt(attempt) => tables.add(attempt)?,
-                    JournalEntry::Decision { attempt, body } => tables.decide(attempt, body)?,
+                if let JournalEntry::Attempt(attempt) = entry {
+                    tables.add(attempt)?;
                 }
             }
-            tables.prune()
+            tables.prune()?;
+            for entry in entries {
+                written.push(match entry {
+                    JournalEntry::Attempt(_) => Written::Kept,
+                    JournalEntry::Decision { attempt, body } => tables.decide(attempt, body)?,
+                });
+            }
+            Ok(written)
         })
     }
 
@@ -175,7 +196,7 @@ impl<'a> Tables<'a> {
     }
 
     fn add(&mut self, attempt: &AttemptEntry) -> Result<(), StoreError> {
-        self.remove(&attempt.id)?;
+        self.leave_ring(&attempt.id)?;
         let last = |ring: &redb::Table<'a, u64, &'static str>| -> Result<u64, StoreError> {
             Ok(ring.last()?.map_or(0, |(sequence, _)| sequence.value()))
         };
@@ -187,24 +208,23 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    fn decide(&mut self, id: &str, body: &[u8]) -> Result<(), StoreError> {
+    fn decide(&mut self, id: &str, body: &[u8]) -> Result<Written, StoreError> {
         if self.rows.get(id)?.is_none() {
-            return Ok(());
+            return Ok(Written::AttemptGone);
         }
-        let mut kept = Vec::new();
-        for row in self.decisions.range((id, 0)..=(id, u64::MAX))? {
-            kept.push(row?.0.value().1);
-        }
-        let number = kept.last().copied().unwrap_or(0).saturating_add(1);
-        if let Some(oldest) = kept.first().filter(|_| kept.len() as u64 >= MAX_DECISIONS) {
-            self.decisions.remove((id, *oldest))?;
+        let last = self.decisions.range((id, 0)..=(id, u64::MAX))?.next_back().transpose()?;
+        // They are numbered from 1 without gaps, because they go only all together.
+        let number = last.map_or(0, |(key, _)| key.value().1).saturating_add(1);
+        if number > MAX_DECISIONS {
+            return Ok(Written::AttemptFull);
         }
         let sealed = self.store.key.seal(DECISIONS_NAME, &decision_name(id, number), body)?;
         self.decisions.insert((id, number), sealed.as_slice())?;
-        Ok(())
+        Ok(Written::Kept)
     }
 
-    fn remove(&mut self, id: &str) -> Result<(), StoreError> {
+    /// Takes an attempt that is judged again out of its ring. Its decisions stay: they were made.
+    fn leave_ring(&mut self, id: &str) -> Result<(), StoreError> {
         let Some(sealed) = self.rows.get(id)?.map(|sealed| sealed.value().to_vec()) else { return Ok(()) };
         let place = {
             let plain = self.store.unseal(NAME, id, &sealed)?;
@@ -212,7 +232,7 @@ impl<'a> Tables<'a> {
         };
         self.ring(place.refused).remove(place.sequence)?;
         self.rows.remove(id)?;
-        self.remove_decisions(id)
+        Ok(())
     }
 
     fn remove_decisions(&mut self, id: &str) -> Result<(), StoreError> {

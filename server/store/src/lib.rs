@@ -16,7 +16,7 @@ use coffer_core_secret::{Secret, SecretBytes};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError};
 use redb::{TableDefinition, WriteTransaction};
 
-pub use attempts::{AttemptEntry, JournalEntry, MAX_ATTEMPTS, MAX_DECISIONS, MAX_REFUSED};
+pub use attempts::{AttemptEntry, JournalEntry, MAX_ATTEMPTS, MAX_DECISIONS, MAX_REFUSED, Written};
 pub use error::StoreError;
 pub use resources::{Resource, StoredResource};
 
@@ -59,6 +59,9 @@ impl Table {
         TableDefinition::new(self.name())
     }
 }
+
+/// The names that were removed on purpose, each as `table/name`. Kept for ever; only owners remove names.
+const WITHDRAWN: TableDefinition<&str, ()> = TableDefinition::new("withdrawn");
 
 /// An open store.
 pub struct Store {
@@ -121,6 +124,7 @@ impl Store {
                 transaction.open_table(table.definition())?;
             }
         }
+        transaction.open_table(WITHDRAWN)?;
         resources::create_table(&transaction)?;
         attempts::create_tables(&transaction)?;
         transaction.commit()?;
@@ -215,6 +219,27 @@ impl Store {
         self.write(|transaction| Ok(transaction.open_table(table.definition())?.remove(name)?.is_some()))
     }
 
+    /// Removes a value, and remembers that this was decided; says whether it was there.
+    pub fn withdraw(&self, table: Table, name: &str) -> Result<bool, StoreError> {
+        self.write(|transaction| {
+            let found = transaction.open_table(table.definition())?.remove(name)?.is_some();
+            if found {
+                transaction.open_table(WITHDRAWN)?.insert(withdrawn(table, name).as_str(), ())?;
+            }
+            Ok(found)
+        })
+    }
+
+    /// Whether a value of this name was ever withdrawn.
+    pub fn was_withdrawn(&self, table: Table, name: &str) -> Result<bool, StoreError> {
+        match self.database.begin_read()?.open_table(WITHDRAWN) {
+            Ok(rows) => Ok(rows.get(withdrawn(table, name).as_str())?.is_some()),
+            // A store of before there was the table; the first withdrawal makes it.
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// One durable transaction: all of it or nothing.
     fn write<T>(
         &self,
@@ -231,6 +256,10 @@ impl Store {
         let broken = |seal::Broken| StoreError::Record { table, key: name.to_string() };
         self.key.open(table, name, sealed).map_err(broken)
     }
+}
+
+fn withdrawn(table: Table, name: &str) -> String {
+    format!("{}/{name}", table.name())
 }
 
 impl Places {

@@ -154,13 +154,22 @@ fn attempt(id: usize, refused: bool) -> JournalEntry {
     JournalEntry::Attempt(AttemptEntry { id: format!("{id:08}"), refused, body: id.to_string().into_bytes() })
 }
 
+/// Writes entries of which each must be kept.
+fn keep(store: &Store, entries: &[JournalEntry]) {
+    assert!(store.journal(entries).unwrap().iter().all(|written| *written == Written::Kept));
+}
+
+fn decision(attempt: usize, n: u64) -> JournalEntry {
+    JournalEntry::Decision { attempt: format!("{attempt:08}"), body: n.to_string().into_bytes() }
+}
+
 #[test]
 fn refused_attempts_cannot_push_out_the_others() {
     let folder = filled();
     let store = Store::open(folder.path()).unwrap();
-    store.journal(&[attempt(0, false)]).unwrap();
+    keep(&store, &[attempt(0, false)]);
     let flood: Vec<JournalEntry> = (1..=1_500).map(|id| attempt(id, true)).collect();
-    store.journal(&flood).unwrap();
+    keep(&store, &flood);
     assert_eq!(store.attempt_counts().unwrap(), (MAX_REFUSED, MAX_REFUSED + 1));
     assert!(store.attempt("00000000").unwrap().is_some());
     assert!(store.attempt("00000500").unwrap().is_none());
@@ -175,7 +184,7 @@ fn all_attempts_are_a_ring() {
     let store = Store::open(folder.path()).unwrap();
     for batch in 0..11 {
         let entries: Vec<JournalEntry> = (0..1_000).map(|id| attempt(batch * 1_000 + id, false)).collect();
-        store.journal(&entries).unwrap();
+        keep(&store, &entries);
     }
     assert_eq!(store.attempt_counts().unwrap(), (0, MAX_ATTEMPTS));
     assert!(store.attempt("00000999").unwrap().is_none());
@@ -186,24 +195,66 @@ fn all_attempts_are_a_ring() {
 fn an_attempt_judged_again_takes_its_place_once() {
     let folder = filled();
     let store = Store::open(folder.path()).unwrap();
-    store.journal(&[attempt(1, true), attempt(2, false), attempt(1, false)]).unwrap();
+    keep(&store, &[attempt(1, true), decision(1, 7), attempt(2, false)]);
+    keep(&store, &[attempt(1, false)]);
+    assert!(store.decisions("00000001").unwrap()[0].equals(b"7"), "a decision went with the first judgement");
     assert_eq!(store.attempt_counts().unwrap(), (0, 2));
     assert_eq!(store.attempts(10).unwrap()[0].0, "00000001");
 }
 
 #[test]
-fn decisions_are_kept_with_their_attempt_and_bounded() {
+fn decisions_are_kept_with_their_attempt_and_none_is_dropped_for_another() {
     let folder = filled();
     let store = Store::open(folder.path()).unwrap();
-    let decide =
-        |n: u64| JournalEntry::Decision { attempt: "00000001".into(), body: n.to_string().into_bytes() };
-    store.journal(&[decide(0)]).unwrap();
-    assert!(store.decisions("00000001").unwrap().is_empty(), "a decision without an attempt was kept");
-    store.journal(&[attempt(1, false), attempt(2, false)]).unwrap();
-    let many: Vec<JournalEntry> = (0..MAX_DECISIONS + 10).map(decide).collect();
-    store.journal(&many).unwrap();
+    keep(&store, &[attempt(1, false), attempt(2, false)]);
+    let many: Vec<JournalEntry> = (0..MAX_DECISIONS).map(|n| decision(1, n)).collect();
+    keep(&store, &many);
+    let more = [decision(1, MAX_DECISIONS), decision(2, 0)];
+    assert_eq!(store.journal(&more).unwrap(), [Written::AttemptFull, Written::Kept]);
     let kept = store.decisions("00000001").unwrap();
     assert_eq!(kept.len() as u64, MAX_DECISIONS);
-    assert!(kept[0].equals(b"10"));
-    assert!(store.decisions("00000002").unwrap().is_empty());
+    assert!(kept[0].equals(b"0"));
+    assert_eq!(store.decisions("00000002").unwrap().len(), 1);
+}
+
+#[test]
+fn a_decision_about_an_attempt_that_is_gone_is_not_said_to_be_written() {
+    let folder = filled();
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(store.journal(&[decision(1, 0)]).unwrap(), [Written::AttemptGone]);
+    assert!(store.decisions("00000001").unwrap().is_empty());
+    keep(&store, &[attempt(1, true), decision(1, 0)]);
+    let flood: Vec<JournalEntry> = (2..=1_001).map(|id| attempt(id, true)).collect();
+    // What pushes the attempt out may come in the same batch, before or after.
+    let batch: Vec<JournalEntry> = std::iter::once(decision(1, 1)).chain(flood).collect();
+    assert_eq!(store.journal(&batch).unwrap()[0], Written::AttemptGone);
+    assert!(store.decisions("00000001").unwrap().is_empty());
+}
+
+#[test]
+fn what_was_withdrawn_is_remembered_by_its_table_and_name() {
+    let folder = filled();
+    let store = Store::open(folder.path()).unwrap();
+    let withdrawn = |table, name| store.was_withdrawn(table, name).unwrap();
+    store.put(Table::TrustAnchors, "lab", b"a root").unwrap();
+    assert!(!withdrawn(Table::TrustAnchors, "lab"));
+    assert!(store.withdraw(Table::TrustAnchors, "lab").unwrap());
+    assert!(!store.withdraw(Table::TrustAnchors, "never").unwrap());
+    assert!(store.get(Table::TrustAnchors, "lab").unwrap().is_none());
+    assert!(withdrawn(Table::TrustAnchors, "lab"));
+    assert!(!withdrawn(Table::TrustAnchors, "never") && !withdrawn(Table::Policies, "lab"));
+}
+
+#[test]
+fn a_store_of_before_withdrawals_opens_and_takes_them() {
+    let folder = filled();
+    let store = Store::open(folder.path()).unwrap();
+    let transaction = store.database.begin_write().unwrap();
+    assert!(transaction.delete_table(WITHDRAWN).unwrap());
+    transaction.commit().unwrap();
+    drop(store);
+    let store = Store::open(folder.path()).unwrap();
+    assert!(!store.was_withdrawn(Table::Policies, "resource").unwrap());
+    assert!(store.withdraw(Table::Policies, "resource").unwrap());
+    assert!(store.was_withdrawn(Table::Policies, "resource").unwrap());
 }

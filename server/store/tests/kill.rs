@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use coffer_core_secret::SecretBytes;
-use coffer_server_store::{AttemptEntry, JournalEntry, Store, Table};
+use coffer_server_store::{AttemptEntry, JournalEntry, Store, Table, Written};
 
 const FOLDER: &str = "COFFER_TEST_STORE_FOLDER";
 const ROUNDS: usize = 20;
@@ -34,7 +34,7 @@ fn child() {
             1 => store.put(Table::ReferenceValues, &name, &body).unwrap(),
             _ => {
                 let entry = AttemptEntry { id: name, refused: false, body };
-                store.journal(&[JournalEntry::Attempt(entry)]).unwrap();
+                assert_eq!(store.journal(&[JournalEntry::Attempt(entry)]).unwrap(), [Written::Kept]);
             }
         }
         writeln!(out, "ack {number}").unwrap();

@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, bail};
 use coffer_core_channel::ImageSource;
 use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_initdata::{
-    AllowedContainer, Attestation, Broker, Builder, GuestConfig, InitData, SignatureRule,
+    AllowedContainer, Attestation, Broker, Builder, DATA_HUB, GuestConfig, InitData, Permission, SignatureRule,
+    registry_roots_entry,
 };
 use coffer_core_oci::sealed::SealedBlock;
 use coffer_host_sandbox::SealedDisk;
@@ -31,6 +32,25 @@ pub(crate) struct Wanted {
     /// An environment variable added to the image's. Its value passes through the host: no secrets here.
     #[arg(short, long, value_name = "K=V", value_parser = variable)]
     pub(crate) env: Vec<String>,
+    /// A resource (kbs:///repository/type/tag) that the workload may ask the guest's local API for. Repeatable.
+    #[arg(long, value_name = "URI")]
+    resource: Vec<String>,
+    /// Let the workload have evidence and token of its guest.
+    ///
+    /// With them it can attest as the guest, and so obtain everything that the broker gives this guest.
+    #[arg(long)]
+    allow_workload_evidence: bool,
+    /// Pass standard input to the workload.
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give the workload a terminal, and the input that is typed there.
+    #[arg(short, long)]
+    pub(crate) terminal: bool,
+    /// A root (PEM) that the guest trusts for registries, besides the public ones. Repeatable.
+    ///
+    /// It is for the guest only: here, the image is looked up with the roots of this system.
+    #[arg(long, value_name = "FILE")]
+    registry_ca: Vec<PathBuf>,
     /// Speak plain HTTP to registries. Digest and signature are checked all the same.
     #[arg(long)]
     plain_http: bool,
@@ -140,13 +160,7 @@ impl Wanted {
 
     /// The init-data that lets the guest run exactly this.
     pub(crate) fn init_data(&self, context: &Context, found: &Found) -> Result<InitData> {
-        let signers = self
-            .signer
-            .iter()
-            .map(|file| {
-                std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let signers = texts(&self.signer)?;
         // A signature in a layout names no repository, so the digest is pinned there besides.
         let (signature, digest) = match (signers.is_empty(), &found.source) {
             (true, _) => (SignatureRule::DigestOnly, Some(found.digest)),
@@ -168,11 +182,29 @@ impl Wanted {
             signers,
             args: (!self.args.is_empty()).then(|| self.args.clone()),
             env: self.env.clone(),
-            resource: None,
+            resources: self.resource.clone(),
+            evidence: permission(self.allow_workload_evidence),
+            stdin: permission(self.interactive || self.terminal),
+            terminal: permission(self.terminal),
         };
         let config = GuestConfig { attestation, broker, containers: vec![container] };
-        Ok(Builder::new(Algorithm::Sha256).guest(&config)?.build()?)
+        let mut builder = Builder::new(Algorithm::Sha256).guest(&config)?;
+        if !self.registry_ca.is_empty() {
+            builder = builder.entry(DATA_HUB, registry_roots_entry(&texts(&self.registry_ca)?)?);
+        }
+        Ok(builder.build()?)
     }
+}
+
+fn texts(files: &[PathBuf]) -> Result<Vec<String>> {
+    let read = |file: &PathBuf| {
+        std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))
+    };
+    files.iter().map(read).collect()
+}
+
+fn permission(asked_for: bool) -> Permission {
+    if asked_for { Permission::Allowed } else { Permission::Denied }
 }
 
 /// In the guest's network this machine's loopback has another address.

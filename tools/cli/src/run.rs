@@ -7,15 +7,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use coffer_core_channel::{Refusal, RunRequest};
+use coffer_core_channel::{Input, Refusal, RunRequest};
 use coffer_core_initdata::InitData;
 use coffer_host_sandbox::{
-    ChannelKind, ConsoleLog, Sandbox, SandboxConfig, SandboxError, SandboxEvent, SandboxInput, Side, Step,
+    ChannelKind, ConsoleLog, Sandbox, SandboxConfig, SandboxEvent, SandboxInput, Side, Step,
     base_command_line,
 };
 use coffer_host_vmm::{Forward, UserNetwork};
+use indicatif::ProgressBar;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::guest::Guest;
 use crate::init_data::{Found, Wanted};
@@ -41,12 +44,6 @@ pub(crate) struct Options {
     /// Forward a port of this machine to the guest, as in 8080:80 or 127.0.0.1:8080:80. Repeatable.
     #[arg(short = 'p', long = "publish", value_name = "[ADDRESS:]HOST:GUEST", value_parser = forward)]
     publish: Vec<Forward>,
-    /// Pass standard input to the workload.
-    #[arg(short, long)]
-    interactive: bool,
-    /// Give the workload a terminal. Implies --interactive where standard input is one.
-    #[arg(short, long)]
-    terminal: bool,
     /// First predict this guest's measurement and add it to the broker's reference values.
     ///
     /// For the developer who is owner and operator at once. Where they are two, the owner predicts.
@@ -95,8 +92,8 @@ pub(crate) fn run(context: &Context, options: Options) -> Result<ExitCode> {
     }
     let timeline = options.timeline;
     let config = config(context, &options, &guest, &found, &init_data)?;
-    let lends_terminal = options.terminal;
-    let input = options.interactive || (options.terminal && std::io::stdin().is_terminal());
+    let lends_terminal = options.wanted.terminal;
+    let input = sends_input(&options);
     // No `block_on` here: a blocked read of standard input must not hold the process back at its end.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(drive(config, input, lends_terminal, timeline));
@@ -151,10 +148,16 @@ fn config(
             source: found.source.clone(),
             args: options.wanted.args.clone(),
             env: options.wanted.env.clone(),
-            terminal: options.terminal.then(terminal::size),
+            input: if sends_input(options) { Input::Sent } else { Input::Empty },
+            terminal: options.wanted.terminal.then(terminal::size),
             network: None,
         },
     })
+}
+
+/// Whether there is input to pass on: it was asked for, or somebody types into the terminal.
+fn sends_input(options: &Options) -> bool {
+    options.wanted.interactive || (options.wanted.terminal && std::io::stdin().is_terminal())
 }
 
 enum End {
@@ -163,51 +166,98 @@ enum End {
 }
 
 async fn drive(config: SandboxConfig, input: bool, lends_terminal: bool, timeline: bool) -> Result<End> {
-    let mut stops = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
-        .map(|kind| signal(kind).map(|stream| (kind, stream)))
-        .into_iter()
-        .collect::<std::io::Result<Vec<_>>>()?;
+    let mut stops = stops()?;
     let mut resized = signal(SignalKind::window_change())?;
     let bar = progress("starting the guest", None);
-    let mut sandbox = Sandbox::start(config).await?;
+    let mut sandbox = tokio::select! {
+        started = Sandbox::start(config) => started?,
+        stop = stops.recv() => return Ok(End::Code(killed_by(stop))),
+    };
     let _raw = if lends_terminal { Some(Raw::enter()?) } else { None };
+    let speaker = sandbox.input();
     if input {
         tokio::spawn(pass_input(sandbox.input()));
     }
-    let speaker = sandbox.input();
-    let mut last_step = 0;
+    let mut shown = Shown { bar, timeline, last_step: 0, runs: false };
+    let mut stopping: Option<(i32, Instant)> = None;
     let end = loop {
-        let [(_, term), (_, int), (_, hup)] = stops.as_mut_slice() else {
-            bail!("three signals were asked for")
+        let patience = async {
+            match stopping {
+                Some((_, until)) => tokio::time::sleep_until(until).await,
+                None => std::future::pending().await,
+            }
         };
         tokio::select! {
             event = sandbox.next() => match event {
                 None => bail!("the sandbox ended without a result"),
-                Some(Err(error)) => { bar.finish_and_clear(); return Err(explained(error)); }
-                Some(Ok(SandboxEvent::Step(step))) => {
-                    bar.set_message(format!("{}: {}", step.step, step.detail));
-                    if timeline { bar.suspend(|| eprintln!("{}", step_line(&step, &mut last_step))); }
-                    if step.step == "workload" { bar.finish_and_clear(); }
-                }
-                Some(Ok(SandboxEvent::Stdout(bytes))) => write(&mut std::io::stdout().lock(), &bytes)?,
-                Some(Ok(SandboxEvent::Stderr(bytes))) => write(&mut std::io::stderr().lock(), &bytes)?,
+                Some(Err(error)) => { shown.bar.finish_and_clear(); return Err(error.into()); }
                 Some(Ok(SandboxEvent::Exit(code))) => break End::Code(code),
                 Some(Ok(SandboxEvent::Refused(refusal))) => break End::Refused(refusal),
+                Some(Ok(event)) => shown.take(event)?,
             },
             _ = resized.recv() => speaker.resize(terminal::size()).await,
-            _ = term.recv() => break stopped(sandbox, 15).await,
-            _ = int.recv() => break stopped(sandbox, 2).await,
-            _ = hup.recv() => break stopped(sandbox, 1).await,
+            stop = stops.recv() => match (stop, stopping) {
+                // The workload is asked first, and what it still says is passed on.
+                (Some(number), None) if shown.runs => {
+                    speaker.signal(number).await;
+                    stopping = Some((number, Instant::now() + GRACE));
+                }
+                (stop, _) => break End::Code(killed_by(stop)),
+            },
+            () = patience => break End::Code(killed_by(stopping.map(|(number, _)| number))),
         }
     };
-    bar.finish_and_clear();
+    shown.bar.finish_and_clear();
+    sandbox.shutdown(Duration::ZERO).await;
     Ok(end)
 }
 
-/// Told to stop by a signal: the workload is asked first, then everything is ended.
-async fn stopped(sandbox: Sandbox, number: i32) -> End {
-    sandbox.shutdown(GRACE).await;
-    End::Code(128 + number)
+/// The signals that end a run, one after the other.
+fn stops() -> Result<mpsc::Receiver<i32>> {
+    let (sender, receiver) = mpsc::channel(4);
+    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit()] {
+        let mut stream = signal(kind)?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            while stream.recv().await.is_some() && sender.send(kind.as_raw_value()).await.is_ok() {}
+        });
+    }
+    Ok(receiver)
+}
+
+/// The exit code of a run that a signal ended.
+fn killed_by(signal: Option<i32>) -> i32 {
+    128 + signal.unwrap_or_default()
+}
+
+/// What is shown while the sandbox runs.
+struct Shown {
+    bar: ProgressBar,
+    timeline: bool,
+    last_step: u64,
+    runs: bool,
+}
+
+impl Shown {
+    fn take(&mut self, event: SandboxEvent) -> Result<()> {
+        match event {
+            SandboxEvent::Step(step) => {
+                self.bar.set_message(format!("{}: {}", step.step, step.detail));
+                if self.timeline {
+                    let line = step_line(&step, &mut self.last_step);
+                    self.bar.suspend(|| eprintln!("{line}"));
+                }
+                if step.step == "workload" {
+                    self.runs = true;
+                    self.bar.finish_and_clear();
+                }
+                Ok(())
+            }
+            SandboxEvent::Stdout(bytes) => write(&mut std::io::stdout().lock(), &bytes),
+            SandboxEvent::Stderr(bytes) => write(&mut std::io::stderr().lock(), &bytes),
+            SandboxEvent::Exit(_) | SandboxEvent::Refused(_) => Ok(()),
+        }
+    }
 }
 
 async fn pass_input(input: SandboxInput) {
@@ -249,10 +299,6 @@ fn tell(context: &Context, refusal: &Refusal) {
         eprint!("{}", explain::failures_of(context, attempt).unwrap_or_default());
         eprintln!("  The whole verdict: coffer explain {attempt}");
     }
-}
-
-fn explained(error: SandboxError) -> anyhow::Error {
-    anyhow::Error::new(error)
 }
 
 /// `[ADDRESS:]HOST:GUEST`; the address is 127.0.0.1 unless named.

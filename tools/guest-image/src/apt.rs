@@ -83,7 +83,7 @@ fn run(
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn parse_record(package: &str, text: &str) -> Result<Record, GuestImageError> {
+pub(crate) fn parse_record(package: &str, text: &str) -> Result<Record, GuestImageError> {
     let field = |name: &'static str| {
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         let missing = || GuestImageError::PackageField { package: package.into(), field: name };
@@ -112,6 +112,26 @@ mod tests {
         let record = parse_record("linux-image-cloud-amd64", TEXT).unwrap();
         assert_eq!(record.depends, ["linux-image-6.1.0-56-cloud-amd64"]);
         assert_eq!(record.version, "6.1.192-2");
+    }
+
+    /// What apt-cache said on an Ubuntu 18.04, shortened.
+    const UBUNTU: &str = "Package: linux-image-5.4.0-144-generic\nArchitecture: amd64\n\
+        Version: 5.4.0-144.161~18.04.1\nBuilt-Using: linux-hwe-5.4 (= 5.4.0-144.161~18.04.1)\n\
+        Provides: aufs-dkms, fuse-module, linux-hwe-5.4-image\n\
+        Depends: kmod, linux-base (>= 4.5ubuntu1~16.04.1), linux-modules-5.4.0-144-generic\n\
+        Recommends: grub-pc | grub-efi-amd64 | lilo, initramfs-tools | linux-initramfs-tool\n\
+        Filename: pool/main/l/linux-signed-hwe-5.4/linux-image-5.4.0-144-generic_5.4.0-144.161~18.04.1_amd64.deb\n\
+        Size: 10571604\nMD5sum: abfdf663aea2decf5546d39a2c4ea1d4\n\
+        SHA1: c6c7ebf305648dad08edb37cb3b2f9e539170104\n\
+        SHA256: 5b9cb86065c95649934f3d84165a5a167d6c6ee9de0840a3527f5e15ec36ecdb\n\
+        Description-en: Signed kernel image generic\n A kernel image for generic.\n";
+
+    #[test]
+    fn a_record_of_ubuntu_s_names_the_package_of_modules() {
+        let record = parse_record("linux-image-5.4.0-144-generic", UBUNTU).unwrap();
+        assert_eq!(record.depends, ["kmod", "linux-base", "linux-modules-5.4.0-144-generic"]);
+        assert_eq!(record.version, "5.4.0-144.161~18.04.1");
+        assert_eq!(record.sha256, "5b9cb86065c95649934f3d84165a5a167d6c6ee9de0840a3527f5e15ec36ecdb");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub enum GuestImageError {
     /// A program of Debian's is not there.
     #[error(
-        "{program} is not there. A guest kernel is taken from Debian: build on Debian or Ubuntu, or give an unpacked kernel package"
+        "{program} is not there. A guest kernel is taken from Debian or Ubuntu: build on Debian or Ubuntu, or give an unpacked kernel package"
     )]
     NoProgram {
         /// The program.
@@ -76,7 +76,7 @@ pub enum GuestImageError {
     },
     /// A module is compressed in a way that the builder does not read.
     #[error(
-        "module {path} is compressed. Only plain .ko modules are read, as Debian 12 has them; use its kernel"
+        "module {path} is compressed. Modules are read plain or as .ko.zst, as Debian 12 and Ubuntu have them; use their kernel"
     )]
     CompressedModule {
         /// The file.

@@ -64,9 +64,12 @@ pub struct Manifest {
     pub version: u32,
     /// The kernel's version.
     pub kernel_version: String,
-    /// The package that the kernel and the modules came from.
+    /// The package that the kernel and, where no other is named, the modules came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_package: Option<Package>,
+    /// The packages that the modules came from, where they are not in the kernel's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub module_packages: Vec<Package>,
     /// The kernel image.
     pub kernel: Component,
     /// The agent.
@@ -115,6 +118,7 @@ pub fn build(spec: &BuildSpec<'_>) -> Result<Built, GuestImageError> {
         version: MANIFEST_VERSION,
         kernel_version: spec.kernel.version.clone(),
         kernel_package: spec.kernel.package.clone(),
+        module_packages: spec.kernel.module_packages.clone(),
         kernel: component("vmlinuz", &kernel),
         agent: agent_component,
         modules: components,

@@ -7,12 +7,15 @@ use crate::error::GuestImageError;
 use crate::kernel::Kernel;
 use crate::modinfo::{ModInfo, canonical, entries};
 
+/// A compressed module that grows beyond this is none that a guest loads.
+const LARGEST_MODULE: usize = 32 << 20;
+
 /// A module to load.
 #[derive(Debug)]
 pub(crate) struct Module {
     /// Its file name, without a directory.
     pub(crate) file_name: String,
-    /// Its bytes, with the signature that Debian appended.
+    /// Its bytes, not compressed, with the signature that the kernel's maker appended.
     pub(crate) content: Vec<u8>,
 }
 
@@ -47,7 +50,7 @@ impl Search<'_> {
                 needed_by: by.map(str::to_owned),
             });
         };
-        let content = read_module(&file)?;
+        let (file_name, content) = read_module(&file)?;
         let info = ModInfo::read(&content)
             .map_err(|reason| GuestImageError::DamagedModule { path: file.clone(), reason })?;
         path.push(name.into());
@@ -62,17 +65,27 @@ impl Search<'_> {
         }
         path.pop();
         self.done.insert(name.into());
-        let file_name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         self.order.push(Module { file_name, content });
         Ok(())
     }
 }
 
-fn read_module(file: &Path) -> Result<Vec<u8>, GuestImageError> {
-    if file.extension().is_none_or(|extension| extension != "ko") {
-        return Err(GuestImageError::CompressedModule { path: file.into() });
+/// The module in a `.ko` or `.ko.zst` file, and its name without a compression's ending.
+fn read_module(file: &Path) -> Result<(String, Vec<u8>), GuestImageError> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let read = || std::fs::read(file).map_err(GuestImageError::file("read", file));
+    if name.ends_with(".ko") {
+        return Ok((name.into_owned(), read()?));
     }
-    std::fs::read(file).map_err(GuestImageError::file("read", file))
+    match name.strip_suffix(".zst") {
+        Some(plain) if plain.ends_with(".ko") => {
+            let content = zstd::bulk::decompress(&read()?, LARGEST_MODULE).map_err(|error| {
+                GuestImageError::DamagedModule { path: file.into(), reason: error.to_string() }
+            })?;
+            Ok((plain.to_owned(), content))
+        }
+        _ => Err(GuestImageError::CompressedModule { path: file.into() }),
+    }
 }
 
 /// The modules that a kernel has.

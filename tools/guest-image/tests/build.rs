@@ -135,8 +135,48 @@ fn a_module_that_the_kernel_has_not_is_named_with_who_needs_it() {
     assert_eq!(error.to_string(), "kernel 6.1.0-test has no module absent, which broken needs");
 }
 
+fn zstd_module() -> Vec<u8> {
+    zstd::bulk::compress(&module("dm-mod", ""), 3).unwrap()
+}
+
 #[test]
-fn a_compressed_module_is_refused_as_such() {
+fn a_module_compressed_by_zstd_gives_the_bytes_of_the_plain_one() {
+    let (plain, packed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = run(plain.path(), &with("zip.ko", module("dm-mod", "")), &["zip"]).unwrap();
+    let second = run(packed.path(), &with("zip.ko.zst", zstd_module()), &["zip"]).unwrap();
+    assert_eq!(names(&second), ["dm-mod.ko", "zip.ko"]);
+    assert_eq!(first.initramfs, second.initramfs);
+    assert_eq!(first.manifest, second.manifest);
+}
+
+#[test]
+fn a_cut_module_compressed_by_zstd_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let mut content = zstd_module();
+    content.pop();
+    let error = run(root.path(), &with("zip.ko.zst", content), &["zip"]).unwrap_err();
+    assert!(matches!(error, GuestImageError::DamagedModule { .. }), "{error}");
+}
+
+#[test]
+fn a_kernel_says_the_packages_that_it_and_its_modules_came_from() {
+    let root = tempfile::tempdir().unwrap();
+    let origin = root.path().join("origin.json");
+    kernel(root.path(), &usual());
+    fs::write(&origin, r#"{"name":"linux-image-1","version":"2","sha256":"00"}"#).unwrap();
+    let alone = Kernel::open(root.path()).unwrap();
+    assert_eq!(alone.package.map(|package| package.name).as_deref(), Some("linux-image-1"));
+    assert_eq!(alone.module_packages, []);
+    let modules = r#"{"name":"linux-image-1","version":"2","sha256":"00",
+        "modules":[{"name":"linux-modules-1","version":"2","sha256":"01"}]}"#;
+    fs::write(&origin, modules).unwrap();
+    let apart = Kernel::open(root.path()).unwrap();
+    assert_eq!(apart.package.unwrap().name, "linux-image-1");
+    assert_eq!(apart.module_packages[0].name, "linux-modules-1");
+}
+
+#[test]
+fn a_module_of_another_compression_is_refused_as_such() {
     let root = tempfile::tempdir().unwrap();
     let error = run(root.path(), &with("zip.ko.xz", b"\xfd7zXZ".to_vec()), &["zip"]).unwrap_err();
     assert!(matches!(error, GuestImageError::CompressedModule { .. }), "{error}");

@@ -2,7 +2,7 @@
 
 use coffer_core_evidence::wire::TpmEvidence;
 use coffer_verify_api::{Check, Timestamp};
-use coffer_verify_x509::{PathError, Purpose, verify_path};
+use coffer_verify_x509::{PathError, Paths, Purpose};
 
 use crate::Parts;
 
@@ -42,7 +42,7 @@ pub(crate) fn restricted(parts: &Parts) -> Check {
 /// decrypt and cannot sign, so that purpose is accepted from an attester that also says what its key may do.
 pub(crate) fn chain(
     wire: &TpmEvidence,
-    anchors: &[Vec<u8>],
+    paths: &Paths,
     said_restricted: bool,
     at: Timestamp,
 ) -> (Check, Option<usize>) {
@@ -52,7 +52,7 @@ pub(crate) fn chain(
         true => &[Purpose::ATTESTATION_KEY, Purpose::ENDORSEMENT_KEY],
         false => &[Purpose::ATTESTATION_KEY],
     };
-    match verify_path(&wire.ak_certificates, anchors, purposes, at.as_second()) {
+    match paths.verify(&wire.ak_certificates, purposes, at.as_second()) {
         Ok(leaf) if leaf.spki_der == wire.ak_public => {
             let passed = Check::passed(CODE, "A trust anchor certifies the attestation key").source(SOURCE);
             (passed, Some(leaf.anchor))

@@ -22,10 +22,13 @@ mod quote;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use coffer_core_evidence::Tee;
 use coffer_core_evidence::tpm::{Attest, Public, Signature, TpmError};
 use coffer_core_evidence::wire::TpmEvidence;
 use coffer_verify_api::{Check, Claims, Fault, Judgement, Question, Verified, Verifier};
+use coffer_verify_x509::Paths;
 
 /// A root that certifies attestation keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,19 +43,19 @@ pub struct TrustAnchor {
 #[derive(Clone, Debug)]
 pub struct TpmJudge {
     anchors: Vec<TrustAnchor>,
-    certificates: Vec<Vec<u8>>,
+    paths: Arc<Paths>,
 }
 
 impl TpmJudge {
     /// A judge that believes keys certified under these roots. With none, it believes nothing.
     pub fn new(anchors: Vec<TrustAnchor>) -> Self {
         let certificates = anchors.iter().map(|anchor| anchor.certificate.clone()).collect();
-        Self { anchors, certificates }
+        Self { anchors, paths: Arc::new(Paths::new(certificates)) }
     }
 
     /// A root that is configured twice protects only if both times it is said to.
     fn is_hardware(&self, anchor: usize) -> bool {
-        let matched = self.certificates.get(anchor);
+        let matched = self.paths.anchors().get(anchor);
         let mut same = self.anchors.iter().filter(|anchor| Some(&anchor.certificate) == matched).peekable();
         same.peek().is_some() && same.all(|anchor| anchor.hardware)
     }
@@ -95,14 +98,18 @@ impl TpmJudge {
         let restricted = key::restricted(&parts);
         let said_restricted = restricted.outcome == coffer_verify_api::Outcome::Passed;
         checks.push(restricted);
-        let (chain, anchor) = key::chain(&parts.wire, &self.certificates, said_restricted, question.at);
+        let (chain, anchor) = key::chain(&parts.wire, &self.paths, said_restricted, question.at);
         checks.push(chain);
         checks.push(quote::signature(&parts));
         checks.extend(quote::freshness_and_binding(&parts.attest, qualifying_data));
 
         let (registers, found) = quote::registers(&parts);
         checks.extend(found);
-        let (events, found) = log::replay(parts.wire.event_log.as_deref(), registers.as_ref());
+        // What is not genuine already is not worth the work on a log of a megabyte that anybody may send.
+        let (events, found) = match checks.iter().any(Check::has_failed) {
+            true => (None, parts.wire.event_log.as_ref().map(|_| log::not_read())),
+            false => log::replay(parts.wire.event_log.as_deref(), registers.as_ref()),
+        };
         checks.extend(found);
         if let Some(digest) = question.init_data {
             checks.push(quote::init_data(digest, registers.as_ref()));

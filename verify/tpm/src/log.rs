@@ -6,13 +6,18 @@ use coffer_verify_api::Check;
 use crate::quote::Registers;
 
 const SOURCE: &str = "TCG PC Client PFP 1.05, section 10";
+const CODE: &str = "tpm.event-log.replay";
+
+/// Of the log of a quote that is refused for another reason.
+pub(crate) fn not_read() -> Check {
+    Check::unavailable(CODE, "Not told, because the quote is refused").source(SOURCE)
+}
 
 /// The events that the quote proves, if a log was sent and replays.
 pub(crate) fn replay(
     bytes: Option<&[u8]>,
     registers: Option<&Registers>,
 ) -> (Option<Vec<Event>>, Option<Check>) {
-    const CODE: &str = "tpm.event-log.replay";
     let Some(bytes) = bytes else { return (None, None) };
     let log = match EventLog::parse(bytes) {
         Ok(log) => log,

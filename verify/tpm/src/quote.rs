@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::signature::{self as sig, UnparsedPublicKey, VerificationAlgorithm};
 use coffer_core_digest::{Algorithm, Digest};
+use coffer_core_evidence::eventlog::init_data_in_bank;
 use coffer_core_evidence::tpm::{
     Attest, AttestBody, Curve, KeyKind, PcrSelection, Scheme, Signature, pcr_digest,
 };
@@ -166,10 +167,8 @@ pub(crate) fn init_data(digest: &Digest, registers: Option<&Registers>) -> Check
             .found("not quoted")
             .source(SOURCE);
     };
-    // A digest of another algorithm than the bank's is cut, or padded with zeros at the right.
-    let mut event = digest.as_bytes().to_vec();
-    event.resize(found.algorithm().len(), 0);
-    let expected = Digest::zero(found.algorithm()).extend(&event);
+    let bank = found.algorithm();
+    let expected = Digest::zero(bank).extend(init_data_in_bank(digest, bank).as_bytes());
     let title = match expected == *found {
         true => "The init-data sent is the one that the guest was started with",
         false => "The guest was started with other init-data than the one sent",

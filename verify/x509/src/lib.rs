@@ -15,6 +15,7 @@
 )]
 
 mod blame;
+mod paths;
 mod purpose;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ use webpki::aws_lc_rs as algorithms;
 use webpki::{EndEntityCert, anchor_from_trusted_cert};
 
 pub use blame::Which;
+pub use paths::Paths;
 pub use purpose::Purpose;
 
 /// What may sign certificates: RSA (PKCS #1 and PSS) from 2048 bits, ECDSA on P-256 and P-384.

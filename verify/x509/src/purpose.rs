@@ -20,6 +20,11 @@ impl Purpose {
     /// `tcg-kp-AIKCertificate`.
     pub const ATTESTATION_KEY: Self =
         Self { name: "tcg-kp-AIKCertificate", dotted: "2.23.133.8.3", encoded: &[0x67, 0x81, 5, 8, 3] };
+
+    /// The object identifier's content in DER.
+    pub(crate) const fn encoded(&self) -> &'static [u8] {
+        self.encoded
+    }
 }
 
 impl fmt::Display for Purpose {

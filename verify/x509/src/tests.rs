@@ -100,7 +100,11 @@ fn a_certificate_for_another_purpose_is_refused_and_so_is_one_that_names_none() 
          it is for 1.3.6.1.5.5.7.3.1"
     ));
     let none = Content { purposes: Vec::new(), ..Content::default() };
-    assert!(chain.refusal(&chain.leaf(&none)).starts_with("the leaf certificate (\"test attestation key\") is not"));
+    assert!(
+        chain
+            .refusal(&chain.leaf(&none))
+            .starts_with("the leaf certificate (\"test attestation key\") is not")
+    );
     assert!(chain.refusal(&chain.leaf(&none)).ends_with("it is for no purpose that it names"));
     // Whoever asks for no purpose gets none checked, and one that will do may stand beside others.
     verify_path(&chain.leaf(&none), &[chain.root.der()], &[], NOW).unwrap();

@@ -18,7 +18,7 @@ use coffer_core_digest::{Algorithm, Digest};
 
 pub use describe::{Description, LINUX_INITRD_TAG, LINUX_LOAD_OPTIONS_TAG, command_line_bytes, device_path};
 pub use kind::EventType;
-pub use note::{INIT_DATA_TAG, command_line_note, init_data_event, noted_command_line};
+pub use note::{INIT_DATA_TAG, command_line_note, init_data_event, init_data_in_bank, noted_command_line};
 pub use parse::{EventLogError, MAX_EVENTS, MAX_LOG};
 
 /// One event of a log.

@@ -13,18 +13,20 @@ pub const INIT_DATA_TAG: u32 = 0x5246_4643;
 const INIT_DATA_REGISTER: u32 = 8;
 const COMMAND_LINE_NOTE: &[u8] = b"coffer command line\0";
 
+/// What is extended into register 8 of a bank for init-data of this digest: the digest itself, cut to the bank's
+/// length or padded with zeros at its right (KBS protocol, init-data). Guest, prediction and judges all ask here.
+pub fn init_data_in_bank(digest: &Digest, bank: Algorithm) -> Digest {
+    let mut bytes = digest.as_bytes().to_vec();
+    bytes.resize(bank.len(), 0);
+    // It has the bank's length, so it is a digest of the bank.
+    Digest::from_bytes(bank, &bytes).unwrap_or(Digest::zero(bank))
+}
+
 /// The event that says that `digest`, the init-data's, was extended into register 8.
 ///
-/// `banks` are the banks that the TPM has. In the bank of the digest's own algorithm the event's digest is the
-/// init-data's; in another bank it is the hash over it.
+/// `banks` are the banks that the TPM has.
 pub fn init_data_event(digest: &Digest, banks: &[Algorithm]) -> Event {
-    let digests = banks
-        .iter()
-        .map(|bank| match *bank == digest.algorithm() {
-            true => *digest,
-            false => Digest::of(*bank, digest.as_bytes()),
-        })
-        .collect();
+    let digests = banks.iter().map(|bank| init_data_in_bank(digest, *bank)).collect();
     let text = digest.to_string().into_bytes();
     let size = u32::try_from(text.len()).unwrap_or(0).to_le_bytes();
     let data = [INIT_DATA_TAG.to_le_bytes().as_slice(), &size, &text].concat();

@@ -276,6 +276,19 @@ fn an_impossible_or_late_startup_locality_is_refused() {
 }
 
 #[test]
+fn only_the_extension_of_register_0_ends_the_time_for_startup_localities() {
+    // As many as a log may have: the last one before the extension counts, and other registers do not matter.
+    let mut events: Vec<Event> = (0..10_000).map(|number| locality([0, 3, 4][number % 3])).collect();
+    events.push(event(1, EventType::SEPARATOR, &[0; 4]));
+    events.push(locality(3));
+    let begun = own_log(&events);
+    assert_eq!(EventLog::parse(&begun).unwrap().startup_locality(), 3);
+    let begun = EventLog::append(&begun, &event(0, EventType::SEPARATOR, &[0; 4])).unwrap();
+    let late = EventLog::append(&begun, &locality(4)).unwrap();
+    assert_eq!(EventLog::parse(&late), Err(EventLogError::StartupLocality { event: 10_004, found: 4 }));
+}
+
+#[test]
 fn padding_ends_a_log_and_anything_else_does_not() {
     let log = own_log(&[event(7, EventType::SEPARATOR, &[0; 4])]);
     let good = EventLog::parse(&log).unwrap();
@@ -332,6 +345,23 @@ fn what_the_agent_appends_replays_and_reads_back() {
     assert_eq!(noted_command_line(log.events()), Some(text));
     let told = log.events()[2].describe().to_string();
     assert_eq!(told, digest.to_string());
+}
+
+#[test]
+fn init_data_of_each_algorithm_goes_into_each_bank_cut_or_padded() {
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha384, Algorithm::Sha512] {
+        let digest = Digest::of(algorithm, b"init-data");
+        let event = init_data_event(&digest, &[Algorithm::Sha256, Algorithm::Sha384]);
+        for bank in [Algorithm::Sha256, Algorithm::Sha384] {
+            let extended = event.digest(bank).unwrap();
+            let kept = bank.len().min(algorithm.len());
+            assert_eq!(extended.as_bytes()[..kept], digest.as_bytes()[..kept], "{algorithm} in {bank}");
+            assert!(extended.as_bytes()[kept..].iter().all(|byte| *byte == 0), "{algorithm} in {bank}");
+            // Neither a hash over the digest nor other init-data gives the same.
+            assert_ne!(*extended, Digest::of(bank, digest.as_bytes()));
+            assert_ne!(*extended, init_data_in_bank(&Digest::of(algorithm, b"other"), bank));
+        }
+    }
 }
 
 #[test]

@@ -9,6 +9,8 @@ use serde::Deserialize;
 
 use crate::{Digest, toml_text};
 
+pub use write::registry_roots_entry;
+
 /// Why the entry is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -27,6 +29,9 @@ pub enum ConfigError {
     /// The broker's certificate is not PEM.
     #[error("the broker's certificate is not PEM (BEGIN CERTIFICATE)")]
     BrokerCertificate,
+    /// A registry's root is not PEM.
+    #[error("a registry's root is not a certificate in PEM (BEGIN CERTIFICATE)")]
+    RegistryRoot,
     /// Neither digest nor signers.
     #[error("container {image:?} is not pinned; expected a digest, or signature = \"required\" with signers")]
     Unpinned {
@@ -69,6 +74,7 @@ impl ConfigError {
             Self::NoBroker => "init-data.broker.missing",
             Self::BrokerUrl { .. } => "init-data.broker.url",
             Self::BrokerCertificate => "init-data.broker.certificate",
+            Self::RegistryRoot => "init-data.registry-root",
             Self::Unpinned { .. } => "init-data.container.unpinned",
             Self::Contradiction { .. } => "init-data.container.contradiction",
             Self::Signer { .. } => "init-data.container.signer",
@@ -141,10 +147,41 @@ pub struct AllowedContainer {
     /// The environment variables (`K=V`) that may be added to the image's.
     #[serde(default)]
     pub env: Vec<String>,
-    /// The one resource (`kbs:///repository/type/tag`) that the workload may ask for. Without it, the broker's
-    /// resource policy alone decides.
+    /// The resources (`kbs:///repository/type/tag`) that the workload may ask the guest's local API for, and no
+    /// others. What the broker's policy says of them comes on top.
     #[serde(default)]
-    pub resource: Option<String>,
+    pub resources: Vec<String>,
+    /// Whether the workload gets evidence over data of its own and the guest's token. With them it can attest as
+    /// this guest, and so obtain everything that the broker gives this guest.
+    #[serde(default)]
+    pub evidence: Permission,
+    /// Whether the host's input reaches the workload.
+    #[serde(default)]
+    pub stdin: Permission,
+    /// Whether the workload may be given a terminal.
+    #[serde(default)]
+    pub terminal: Permission,
+}
+
+/// Whether the owner allows something. What is not written is denied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Permission {
+    /// It is refused.
+    #[default]
+    Denied,
+    /// It may happen.
+    Allowed,
+}
+
+impl Permission {
+    /// The word in `coffer.toml`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::Allowed => "allowed",
+        }
+    }
 }
 
 impl GuestConfig {
@@ -217,11 +254,10 @@ impl AllowedContainer {
         if let Some(entry) = self.env.iter().find(|entry| !named(entry)) {
             return value("env", "NAME=VALUE", entry);
         }
-        match &self.resource {
-            Some(uri) if !uri.starts_with("kbs:///") || uri.split('/').count() != 6 => {
-                value("resource", "kbs:///repository/type/tag", uri)
-            }
-            _ => Ok(()),
+        let usable = |uri: &&String| uri.starts_with("kbs:///") && uri.split('/').count() == 6;
+        match self.resources.iter().find(|uri| !usable(uri)) {
+            Some(uri) => value("resources", "kbs:///repository/type/tag", uri),
+            None => Ok(()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Writing `coffer.toml` so that a person can judge it: each member under a sentence that says what it does.
 
-use super::{AllowedContainer, Attestation, ConfigError, GuestConfig, SignatureRule};
+use super::{AllowedContainer, Attestation, ConfigError, GuestConfig, Permission, SignatureRule, is_pem};
 use crate::toml_text::{basic, lines, list};
 
 impl GuestConfig {
@@ -75,13 +75,38 @@ impl AllowedContainer {
         if !self.env.is_empty() {
             text.push_str(&format!("# What may be added to the environment.\nenv = {}\n", list(&self.env)));
         }
-        if let Some(resource) = &self.resource {
-            text.push_str(&format!(
-                "# The one resource that the workload may ask for.\nresource = {}\n",
-                basic(resource)
-            ));
-        }
+        text.push_str(match self.resources.as_slice() {
+            [] => "# No resource: the workload may ask the local API for none.\n",
+            _ => "# The resources that the workload may ask the local API for.\n",
+        });
+        text.push_str(&format!("resources = {}\n", list(&self.resources)));
+        text.push_str(match self.evidence {
+            Permission::Denied => "# The workload cannot attest as this guest.\n",
+            Permission::Allowed => {
+                "# The workload can attest as this guest: it may have whatever the broker gives this guest.\n"
+            }
+        });
+        text.push_str(&format!("evidence = \"{}\"\n", self.evidence.name()));
+        text.push_str(&format!(
+            "# Whether the host's input reaches the workload, and whether it may be given a terminal.\n\
+             stdin = \"{}\"\nterminal = \"{}\"\n",
+            self.stdin.name(),
+            self.terminal.name()
+        ));
     }
+}
+
+/// The text of `cdh.toml` that lets the guest trust these roots (PEM) for registries, besides the public ones.
+pub fn registry_roots_entry(roots: &[String]) -> Result<String, ConfigError> {
+    if !roots.iter().all(|pem| is_pem(pem, "CERTIFICATE")) {
+        return Err(ConfigError::RegistryRoot);
+    }
+    let roots: Vec<String> = roots.iter().map(|pem| lines(&ended(pem))).collect();
+    Ok(format!(
+        "# Who vouches for registries, besides the public roots. Digest and signature decide what runs.\n\
+         [image]\nextra_root_certificates = [\n{},\n]\n",
+        roots.join(",\n")
+    ))
 }
 
 fn ended(pem: &str) -> String {

@@ -256,6 +256,21 @@ impl Challenger {
 
     /// Takes `POST /kbs/v0/attest` with its cookie.
     pub fn accept(&self, cookie: &str, attest_body: &[u8], now_s: u64) -> Result<Submission, Refusal> {
+        let sealed = self.open_fresh(cookie, now_s)?;
+        let request: AttestRequest = read("attest", attest_body, MAX_ATTEST)?;
+        if request.runtime_data.nonce != sealed.nonce_text() {
+            return Err(Refusal::Nonce);
+        }
+        Self::submission(&sealed, request)
+    }
+
+    /// Whether a cookie could still be answered: all that [`Challenger::accept`] asks of the cookie itself. So
+    /// that nothing is read from whoever has none. Gives the attempt's name.
+    pub fn check(&self, cookie: &str, now_s: u64) -> Result<String, Refusal> {
+        Ok(attempt_of(&self.open_fresh(cookie, now_s)?.nonce))
+    }
+
+    fn open_fresh(&self, cookie: &str, now_s: u64) -> Result<Sealed, Refusal> {
         let sealed = self.open(cookie)?;
         let age_s = now_s.saturating_sub(sealed.issued_at);
         if age_s > self.lifetime_s {
@@ -268,11 +283,7 @@ impl Challenger {
         if !self.tees.contains(&sealed.tee) {
             return Err(Refusal::ChallengeTee { found: sealed.tee, judged: self.judged() });
         }
-        let request: AttestRequest = read("attest", attest_body, MAX_ATTEST)?;
-        if request.runtime_data.nonce != sealed.nonce_text() {
-            return Err(Refusal::Nonce);
-        }
-        Self::submission(&sealed, request)
+        Ok(sealed)
     }
 
     /// The name of the attempt that a cookie of ours belongs to. Says nothing of whether there was evidence, nor

@@ -215,6 +215,25 @@ fn each_defect_of_a_cookie_has_its_own_code() {
 }
 
 #[test]
+fn a_cookie_is_refused_before_the_body_for_what_it_is_refused_for_with_it() {
+    let ours = challenger();
+    let (cookie, body) = attest(&ours);
+    let body = body.to_string().into_bytes();
+    let attempt = ours.accept(&cookie, &body, NOW).unwrap().id().to_owned();
+    assert_eq!(ours.check(&cookie, NOW).unwrap(), attempt);
+    let mut changed = b64::from_url(&cookie).unwrap();
+    changed[40] ^= 1;
+    for cookie in [cookie.as_str(), &b64::url(&changed), "", "%"] {
+        for now in [NOW - 61, NOW - 60, NOW, NOW + 300, NOW + 301] {
+            let early = ours.check(cookie, now).map_err(|refusal| refusal.code());
+            let late = ours.accept(cookie, &body, now).map_err(|refusal| refusal.code());
+            assert_eq!(early.err(), late.err(), "{cookie} at {now}");
+        }
+    }
+    assert_eq!(challenger().check(&cookie, NOW).unwrap_err().code(), Code::ChallengeForeign);
+}
+
+#[test]
 fn a_challenge_for_a_tee_that_another_replica_judges_has_its_own_code() {
     let secret = || Secret::new([7; 32]);
     let there = Challenger::new(ClusterKey::new(secret()), [Tee::Tpm]);

@@ -11,14 +11,21 @@ fn key(curve: Curve) -> TeeKey {
     TeeKey::generate_on(curve).unwrap()
 }
 
+fn point(key: &TeeKey) -> EcKey {
+    match key.public() {
+        PublicKey::Ec(point) => point,
+        PublicKey::Rsa(_) => panic!("an RSA key"),
+    }
+}
+
 /// Seals with a header that the test chose.
 fn sealed_with(to: &TeeKey, header: Value) -> Jwe {
     let ephemeral = key(to.curve());
     let PublicKey::Ec(public) = to.public() else { panic!("an EC key") };
     let kek = derive_kek(&ephemeral, &public, &[], &[]).unwrap();
     let cek = Secret::<[u8; KEY_LEN]>::random().unwrap();
-    let mut jwe = encrypt(ec_header(&ephemeral).unwrap(), &wrap(&kek, &cek).unwrap(), &cek, b"x").unwrap();
-    let mut members = serde_json::to_value(ec_header(&ephemeral).unwrap()).unwrap();
+    let mut jwe = encrypt(ec_header(&point(&ephemeral)).unwrap(), &wrap(&kek, &cek).unwrap(), &cek, b"x").unwrap();
+    let mut members = serde_json::to_value(ec_header(&point(&ephemeral)).unwrap()).unwrap();
     for (name, value) in header.as_object().unwrap() {
         members[name] = value.clone();
     }
@@ -125,7 +132,7 @@ fn additional_authenticated_data_is_covered_by_the_tag() {
     let PublicKey::Ec(public) = own.public() else { panic!("an EC key") };
     let kek = derive_kek(&ephemeral, &public, &[], &[]).unwrap();
     let cek = Secret::<[u8; KEY_LEN]>::random().unwrap();
-    let mut jwe = encrypt(ec_header(&ephemeral).unwrap(), &wrap(&kek, &cek).unwrap(), &cek, b"").unwrap();
+    let mut jwe = encrypt(ec_header(&point(&ephemeral)).unwrap(), &wrap(&kek, &cek).unwrap(), &cek, b"").unwrap();
     let (ciphertext, tag) =
         encrypt_content(&cek, [9; 12], &aad(&jwe.protected, Some("bW9yZQ")), b"secret").unwrap();
     jwe.iv = b64::url(&[9; 12]);
@@ -149,7 +156,7 @@ fn party_information_enters_the_key() {
     let header = |apv: &str| Header {
         apu: Some(b64::url(b"Alice")),
         apv: Some(apv.to_owned()),
-        ..ec_header(&ephemeral).unwrap()
+        ..ec_header(&point(&ephemeral)).unwrap()
     };
     let wrapped = wrap(&kek, &cek).unwrap();
     let jwe = encrypt(header(&b64::url(b"Bob")), &wrapped, &cek, b"x").unwrap();

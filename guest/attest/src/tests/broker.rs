@@ -30,6 +30,7 @@ struct State {
     forget: u32,
     refuse: Option<(Code, String)>,
     failed_check: Option<String>,
+    undecided: bool,
     redirect: bool,
     tee_pubkey: Option<PublicKey>,
 }
@@ -101,6 +102,11 @@ impl FakeBroker {
     /// Judges all evidence contraindicated for this reason.
     pub(super) fn judge(&self, failed_check: &str) {
         self.state.lock().expect("state").failed_check = Some(failed_check.to_owned());
+    }
+
+    /// Judges nothing.
+    pub(super) fn leave_undecided(&self) {
+        self.state.lock().expect("state").undecided = true;
     }
 
     pub(super) fn redirect(&self) {
@@ -176,6 +182,7 @@ fn answer(head: &str, body: &[u8], parts: &Parts) -> (u16, String, Vec<u8>) {
             state.init_data = submission.init_data;
             state.tee_pubkey = Some(submission.tee_pubkey);
             let (status, verdict) = match &state.failed_check {
+                None if state.undecided => ("none", json!({"checks": []})),
                 None => ("affirming", json!({"checks": []})),
                 Some(code) => (
                     "contraindicated",

@@ -88,6 +88,15 @@ async fn a_contraindicated_machine_is_refused_with_the_failed_check() {
 }
 
 #[tokio::test]
+async fn a_machine_that_was_not_judged_is_refused() {
+    let broker = FakeBroker::start(Transport::Plain).await;
+    broker.leave_undecided();
+    let client = client(&broker.url, &broker.certificate);
+    let refusal = client.attest_as_expected().await.expect_err("undecided").refusal();
+    assert_eq!(refusal.code, "attestation.contraindicated");
+}
+
+#[tokio::test]
 async fn an_absent_broker_is_told_from_one_with_another_certificate() {
     let broker = FakeBroker::start(Transport::Tls).await;
     let other = FakeBroker::start(Transport::Tls).await;
@@ -117,10 +126,43 @@ async fn evidence_for_the_workload_is_over_its_own_data_and_bounded() {
     let broker = FakeBroker::start(Transport::Plain).await;
     let client = client(&broker.url, &broker.certificate);
     let evidence: Value =
-        serde_json::from_slice(&client.evidence(b"abc").await.expect("evidence")).expect("JSON");
+        serde_json::from_slice(&client.evidence(b"abc", Binding::Raw).await.expect("evidence")).expect("JSON");
     assert!(evidence["bound-to"].as_str().is_some_and(|text| text.starts_with("61626300")));
-    let error = client.evidence(&[0; 65]).await.expect_err("too long");
-    assert_eq!(error.code(), "attestation.runtime-data");
+    for binding in [Binding::Raw, Binding::Workload] {
+        let error = client.evidence(&[0; 65], binding).await.expect_err("too long");
+        assert_eq!(error.code(), "attestation.runtime-data");
+    }
+}
+
+/// Plays a workload that attests with a key of its own and evidence that it was given for the handshake's report data.
+/// Gives what is in the evidence, and what the handshake asks for.
+async fn stolen_evidence(client: &KeyClient, binding: Binding) -> (String, String) {
+    use coffer_core_protocol::handshake::attester::Attester;
+    use coffer_core_protocol::handshake::relying_party::{Challenger, ClusterKey};
+    let challenger = Challenger::new(ClusterKey::generate().expect("key"), [Tee::Tpm]);
+    let own_key = coffer_core_protocol::tee_key::TeeKey::generate().expect("key");
+    let (attester, body) = Attester::begin(Tee::Tpm, own_key).expect("begun");
+    let issued = challenger.issue(&body, 1000).expect("issued");
+    let (challenged, report_data) = attester.on_challenge(&issued.body).expect("challenged");
+    let wanted = report_data.field::<64>();
+    let evidence = client.evidence(&wanted, binding).await.expect("evidence");
+    let evidence: Value = serde_json::from_slice(&evidence).expect("JSON");
+    let (_, body) = challenged.evidence(evidence, "", None).expect("evidence");
+    let submission = challenger.accept(&issued.cookie, &body, 1000).expect("accepted");
+    let found = submission.primary["bound-to"].as_str().expect("text").to_owned();
+    // The TPM's quote has the first 32 bytes of either.
+    (found[..64].to_owned(), submission.report_data.digest().hex()[..64].to_owned())
+}
+
+#[tokio::test]
+async fn evidence_of_the_workload_s_own_kind_completes_no_handshake_and_raw_evidence_does() {
+    let broker = FakeBroker::start(Transport::Plain).await;
+    let client = client(&broker.url, &broker.certificate);
+    let (found, wanted) = stolen_evidence(&client, Binding::Workload).await;
+    assert_ne!(found, wanted, "a workload could attest as its guest");
+    // Why `/aa/evidence` is denied unless init-data allows it.
+    let (found, wanted) = stolen_evidence(&client, Binding::Raw).await;
+    assert_eq!(found, wanted);
 }
 
 #[tokio::test]

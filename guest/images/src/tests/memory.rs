@@ -12,7 +12,7 @@ use coffer_core_protocol::Tee;
 use coffer_core_protocol::error::{Code, ErrorBody};
 use coffer_core_protocol::uri::ResourcePath;
 use coffer_core_secret::SecretBytes;
-use coffer_guest_attest::{AttestError, Keys};
+use coffer_guest_attest::{AttestError, Binding, Keys};
 
 use crate::{BlobSource, Chunks, ImageFault, Pending, Progress};
 
@@ -145,7 +145,7 @@ impl Keys for Broker {
         Box::pin(async { Ok(SecretBytes::copy_of(b"{}")) })
     }
 
-    fn evidence<'a>(&'a self, _: &'a [u8]) -> coffer_guest_attest::Pending<'a, Vec<u8>> {
+    fn evidence<'a>(&'a self, _: &'a [u8], _: Binding) -> coffer_guest_attest::Pending<'a, Vec<u8>> {
         Box::pin(async { Ok(Vec::new()) })
     }
 

@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::sync::Arc;
 
-use coffer_core_channel::{ImageSource, RunRequest};
+use coffer_core_channel::{ImageSource, Input, RunRequest};
 use coffer_core_digest::Digest;
-use coffer_core_initdata::{AllowedContainer, Attestation, GuestConfig, SignatureRule};
+use coffer_core_initdata::{AllowedContainer, Attestation, GuestConfig, Permission, SignatureRule};
 use coffer_core_oci::{Descriptor, Manifest, media};
 use coffer_core_seal::ocicrypt;
 use coffer_core_secret::SecretBytes;
@@ -30,7 +30,10 @@ fn authorized(found: &Found, pinned: Digest) -> Authorized<Container> {
         signers: Vec::new(),
         args: None,
         env: vec!["A=request".into()],
-        resource: None,
+        resources: Vec::new(),
+        evidence: Permission::Denied,
+        stdin: Permission::Denied,
+        terminal: Permission::Denied,
     };
     let config =
         GuestConfig { attestation: Attestation::InsecureNone, broker: None, containers: vec![allowed] };
@@ -39,6 +42,7 @@ fn authorized(found: &Found, pinned: Digest) -> Authorized<Container> {
         source: ImageSource::Registry { reference: IMAGE.into(), plain_http: false },
         args: Vec::new(),
         env: vec!["A=request".into()],
+        input: Input::Empty,
         terminal: None,
         network: None,
     };
@@ -142,9 +146,13 @@ async fn another_image_than_the_authorized_one_is_not_prepared() {
 /// An image with one encrypted layer; `damage` changes the ciphertext before its digest is taken, as somebody who
 /// can write manifests could.
 fn encrypted(damage: bool) -> (Memory, Arc<Broker>) {
+    encrypted_archive(&tar(&[("secret", "only within")]), damage)
+}
+
+fn encrypted_archive(archive: &[u8], damage: bool) -> (Memory, Arc<Broker>) {
     let key = SecretBytes::copy_of(&[7; ocicrypt::KEY]);
     let mut source = Memory::default();
-    let plain = gzip(&tar(&[("secret", "only within")]));
+    let plain = gzip(archive);
     let mut cipher = Vec::new();
     let name = "kbs:///default/key/layer";
     let layer = ocicrypt::encrypt(&mut plain.as_slice(), &mut cipher, name, &key).expect("encrypted");
@@ -215,4 +223,20 @@ async fn an_image_without_a_command_is_refused() {
     let store = ImageStore::new(place.path().join("image"), HashMap::new(), None);
     let error = store.prepare(&source, &found, &authorized, &Silent).await.err().expect("refused");
     assert_eq!(error.code(), "image.no-command");
+}
+
+#[tokio::test]
+async fn what_cannot_be_unpacked_is_named_unless_the_layer_is_encrypted() {
+    // A file below a file cannot be laid out.
+    let archive = tar(&[("hidden-name", "a"), ("hidden-name/below", "b")]);
+    let mut plain = Memory::default();
+    let layer = plain.put(media::OCI_LAYER, archive.clone());
+    plain.image(vec![layer]);
+    let told = prepare(&plain, None).await.err().expect("refused").refusal();
+    assert_eq!(told.code, "image.layer.unpack");
+    assert!(told.message.contains("hidden-name"), "{}", told.message);
+    let (locked, broker) = encrypted_archive(&archive, false);
+    let told = prepare(&locked, Some(broker)).await.err().expect("refused").refusal();
+    assert_eq!(told.code, "image.layer.unpack");
+    assert!(!format!("{told:?}").contains("hidden-name"), "{}", told.message);
 }

@@ -3,15 +3,21 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use coffer_core_digest::Digest;
+use coffer_core_digest::{Algorithm, Digest};
+use coffer_core_initdata::{Builder, DATA_HUB, registry_roots_entry};
 use coffer_core_oci::{Descriptor, Manifest, media};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use crate::source::{read_bounded, read_document};
 use crate::{BlobSource, Registry, RegistryRoots};
 
 const TOKEN: &str = "anonymous";
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Paths with what they answer, and the requests that came.
 struct Fake {
@@ -20,12 +26,25 @@ struct Fake {
 }
 
 async fn serve(documents: HashMap<String, Vec<u8>>) -> Fake {
+    serve_over(documents, None).await
+}
+
+/// One request for each connection, over TLS where there is an acceptor.
+async fn serve_over(documents: HashMap<String, Vec<u8>>, tls: Option<TlsAcceptor>) -> Fake {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let address = listener.local_addr().expect("address").to_string();
     let heads = Arc::new(Mutex::new(Vec::new()));
-    let (own, seen) = (address.clone(), Arc::clone(&heads));
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let (own, seen) = (format!("{scheme}://{address}"), Arc::clone(&heads));
     tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream: Box<dyn Stream> = match &tls {
+                None => Box::new(stream),
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => Box::new(stream),
+                    Err(_) => continue,
+                },
+            };
             let mut bytes = Vec::new();
             while !bytes.windows(4).any(|four| four == b"\r\n\r\n") {
                 let mut piece = [0; 1024];
@@ -42,6 +61,7 @@ async fn serve(documents: HashMap<String, Vec<u8>>) -> Fake {
                 body.len()
             );
             let _client_gone = stream.write_all(&[head.as_bytes(), &body].concat()).await;
+            let _client_gone = stream.shutdown().await;
         }
     });
     Fake { address, heads }
@@ -56,12 +76,12 @@ fn answer(head: &str, own: &str, documents: &HashMap<String, Vec<u8>>) -> (u16, 
         return (200, String::new(), content.clone());
     }
     if !head.to_ascii_lowercase().contains(&format!("authorization: bearer {TOKEN}")) {
-        let challenge = format!("WWW-Authenticate: Bearer realm=\"http://{own}/token\",service=\"x\"\r\n");
+        let challenge = format!("WWW-Authenticate: Bearer realm=\"{own}/token\",service=\"x\"\r\n");
         return (401, challenge, Vec::new());
     }
     match path.rsplit_once('/') {
         Some(("/v2/a/b/blobs", name)) if documents.contains_key(name) => {
-            (307, format!("Location: http://{own}/elsewhere/{name}\r\n"), Vec::new())
+            (307, format!("Location: {own}/elsewhere/{name}\r\n"), Vec::new())
         }
         Some(("/v2/a/b/manifests", name)) => match documents.get(name) {
             Some(content) => (200, String::new(), content.clone()),
@@ -126,4 +146,60 @@ async fn an_absent_registry_is_unreachable() {
     let registry =
         Registry::new(&format!("{nobody}/a/b"), true, &RegistryRoots::default()).expect("registry");
     assert_eq!(registry.document().await.err().expect("nobody").code(), "image.registry.unreachable");
+}
+
+/// A certificate authority, and a server that has a certificate of it.
+fn private_authority() -> (String, TlsAcceptor) {
+    let key = rcgen::KeyPair::generate().expect("key");
+    let mut params = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = params.self_signed(&key).expect("root").pem();
+    let issuer = rcgen::Issuer::new(params, key);
+    let leaf_key = rcgen::KeyPair::generate().expect("key");
+    let leaf = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+    let leaf = leaf.signed_by(&leaf_key, &issuer).expect("leaf");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![leaf.der().clone()],
+            PrivateKeyDer::from_pem_slice(leaf_key.serialize_pem().as_bytes()).expect("key"),
+        )
+        .expect("certificate");
+    (root, TlsAcceptor::from(Arc::new(config)))
+}
+
+/// The roots of init-data as `coffer init-data --registry-ca` writes it.
+fn roots(pem: String) -> RegistryRoots {
+    let entry = registry_roots_entry(&[pem]).expect("entry");
+    let init_data = Builder::new(Algorithm::Sha256).entry(DATA_HUB, entry).build().expect("init-data");
+    RegistryRoots::of(&init_data).expect("roots")
+}
+
+#[tokio::test]
+async fn a_registry_over_https_is_read_with_the_root_of_init_data_and_refused_without_it() {
+    let (root, tls) = private_authority();
+    let fake = serve_over(HashMap::from([("v1".to_owned(), b"{}".to_vec())]), Some(tls)).await;
+    let reference = format!("{}/a/b:v1", fake.address);
+    let named = Registry::new(&reference, false, &roots(root)).expect("registry");
+    let document = read_bounded(&mut *named.document().await.expect("found"), "it", 4096).await;
+    assert_eq!(document.expect("read"), b"{}");
+    // The public roots alone do not vouch for it, nor does another private one.
+    for other in [RegistryRoots::default(), roots(private_authority().0)] {
+        let stranger = Registry::new(&reference, false, &other).expect("registry");
+        let refusal = stranger.document().await.err().expect("refused").refusal();
+        assert_eq!(refusal.code, "image.registry.certificate");
+        assert!(refusal.remedy.is_some_and(|remedy| remedy.contains("--registry-ca")));
+    }
+}
+
+#[test]
+fn the_public_roots_are_there_and_a_root_that_is_none_is_refused() {
+    assert!(Registry::new("registry.example/a:1", false, &RegistryRoots::default()).is_ok());
+    assert!(webpki_roots::TLS_SERVER_ROOTS.len() > 50);
+    let broken = roots("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into());
+    let refused = Registry::new("registry.example/a:1", false, &broken).err().expect("refused");
+    assert_eq!(refused.code(), "image.reference");
 }

@@ -12,12 +12,13 @@ use coffer_core_protocol::error::Code;
 use coffer_server_store::Table;
 
 use super::MAX_BODY;
-use crate::broker::{Broker, OpenError};
+use crate::broker::Broker;
+use crate::call::{Answer, blocking, body};
+use crate::error::OpenError;
 use crate::judges;
 use crate::policies::{InForce, PRESETS, PutError, RESOURCE};
 use crate::record::{self, Record};
 use crate::reply::{Refused, json};
-use crate::router::{Answer, blocking, body};
 
 /// How many attempts a list has.
 const LISTED: usize = 200;
@@ -79,7 +80,8 @@ pub(crate) async fn attempt(State(broker): State<Broker>, Path(id): Path<String>
     if summary.code.is_none() {
         summary.code = decisions.last().and_then(|last| Some(last.causes.first()?.code.clone()));
     }
-    Ok(json(StatusCode::OK, &Attempt { summary, verdict: record.verdict, causes: record.causes, decisions }))
+    let verdict = serde_json::from_str(record.verdict.get()).map_err(|_| Code::Internal)?;
+    Ok(json(StatusCode::OK, &Attempt { summary, verdict, causes: record.causes, decisions }))
 }
 
 pub(crate) async fn policies() -> Answer {
@@ -141,6 +143,11 @@ pub(crate) async fn add_reference(State(broker): State<Broker>, request: Request
 }
 
 pub(super) async fn store_reference(broker: &Broker, values: ReferenceValues) -> Answer {
+    let missing = values.missing_registers();
+    if !missing.is_empty() {
+        let detail = format!("The reference value has no value for {}.", missing.join(", "));
+        return Err(Refused::new(Code::ReferenceIncomplete, detail));
+    }
     let id = values.id().to_string();
     let body = serde_json::to_vec(&values).map_err(|_| Code::Internal)?;
     change(broker, "reference value", id.clone(), move |broker| {
@@ -183,7 +190,7 @@ pub(crate) async fn put_anchor(
 
 pub(crate) async fn remove_anchor(State(broker): State<Broker>, Path(name): Path<String>) -> Answer {
     change(&broker, "trust anchor", name.clone(), move |broker| {
-        let found = broker.inner().store.delete(Table::TrustAnchors, &name)?;
+        let found = broker.inner().store.withdraw(Table::TrustAnchors, &name)?;
         broker.inner().reload_judges().map(|()| found)
     })
     .await

@@ -13,9 +13,9 @@ use serde_json::Value;
 use super::MAX_BODY;
 use super::api;
 use crate::broker::Broker;
+use crate::call::{Answer, body};
 use crate::policies::RESOURCE;
 use crate::reply::{Refused, json};
-use crate::router::{Answer, body};
 
 #[derive(Deserialize)]
 struct ResourcePolicy {

@@ -6,7 +6,7 @@ use axum::response::IntoResponse;
 use coffer_core_protocol::wire::COOKIE;
 
 use crate::broker::Broker;
-use crate::router::{Answer, body};
+use crate::call::{Answer, body};
 
 const MAX_BODY: usize = 64 << 10;
 

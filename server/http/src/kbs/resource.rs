@@ -13,9 +13,10 @@ use serde_json::json;
 
 use super::cookie;
 use crate::broker::{Broker, Inner};
+use crate::call::{Answer, bearer};
+use crate::issued::Attested;
 use crate::record::{self, Record};
 use crate::reply::Refused;
-use crate::router::{Answer, bearer};
 
 pub(crate) async fn get(
     State(broker): State<Broker>,
@@ -26,11 +27,12 @@ pub(crate) async fn get(
     let token = token(inner, request.headers())?;
     let path = ResourcePath::new(&repository, &kind, &tag);
     let path = path.map_err(|error| Refused::new(Code::ResourcePath, format!("{error}.")))?;
-    let ear = Ear::verify(&token, &inner.pinned, inner.now_s()).map_err(refused)?;
+    let result = inner.issued.verify(&token, &inner.pinned, inner.now_s()).map_err(refused)?;
+    let ear = &result.ear;
     let attempt = ear.attempt().ok_or(Code::TokenInvalid)?;
     // The key and the value are made ready before the decision is written down, so that "released" is then true.
-    let (outcome, answer) = match decide(inner, &ear, &path) {
-        Ok(causes) if causes.is_empty() => match seal(inner, &ear, &path)? {
+    let (outcome, answer) = match decide(inner, &result, &path) {
+        Ok(causes) if causes.is_empty() => match seal(inner, ear, &path)? {
             Some(sealed) => (("released", Vec::new()), Ok(sealed)),
             None => (("absent", Vec::new()), Err(Refused::plain(Code::ResourceMissing))),
         },
@@ -38,15 +40,7 @@ pub(crate) async fn get(
         Err(fault) => (("refused", Vec::new()), Err(fault)),
     };
     let (outcome, causes) = outcome;
-    tracing::info!(
-        attempt,
-        resource = %path,
-        tee = ear.cpu().ok().and_then(tee).unwrap_or_default(),
-        status = ?ear.cpu().map(|cpu| cpu.status).ok(),
-        decision = outcome,
-        code = causes.first().map(|cause| cause.code.as_str()).unwrap_or_default(),
-        "resource"
-    );
+    let code = causes.first().map(|cause| cause.code.clone()).unwrap_or_default();
     let decision = Decision {
         at: record::seconds(inner.now()),
         resource: path.to_string(),
@@ -55,7 +49,18 @@ pub(crate) async fn get(
     };
     let body = serde_json::to_vec(&decision).map_err(|_| Code::Internal)?;
     let entry = JournalEntry::Decision { attempt: attempt.clone(), body };
-    inner.journal.write(entry).await.map_err(|_| Code::StoreUnavailable)?;
+    let written: Result<(), Code> = inner.journal.write(entry).await.map_err(Code::from);
+    tracing::info!(
+        attempt,
+        resource = %path,
+        tee = ear.cpu().ok().and_then(tee).unwrap_or_default(),
+        status = ?ear.cpu().map(|cpu| cpu.status).ok(),
+        decision = if written.is_ok() { outcome } else { "not-written" },
+        code = written.as_ref().err().map_or(code.as_str(), |code| code.as_str()),
+        "resource"
+    );
+    // What is not written down was not decided: nobody is told more than that.
+    written.map_err(|code| Refused::plain(code).attempt(&attempt))?;
     let sealed = answer.map_err(|refused| refused.attempt(&attempt))?;
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], sealed).into_response())
 }
@@ -82,18 +87,17 @@ fn tee(cpu: &coffer_core_protocol::ear::Submodule) -> Option<&str> {
 }
 
 /// Asks the policy; gives the causes of its denial, those of the verdict first.
-fn decide(inner: &Inner, ear: &Ear, path: &ResourcePath) -> Result<Vec<Cause>, Refused> {
+fn decide(inner: &Inner, result: &Attested, path: &ResourcePath) -> Result<Vec<Cause>, Refused> {
     let fault = |error: &dyn std::fmt::Display| {
         tracing::error!(%error, "the resource policy could not be evaluated");
         Refused::plain(Code::PolicyFault)
     };
-    let input = serde_json::to_value(ear).map_err(|error| fault(&error))?;
     let data = json!({"plugin": "resource", "resource-path": path.to_string(), "method": "GET"});
-    let decision = inner.policy().policy.decide(&input, &data).map_err(|error| fault(&error))?;
+    let decision = inner.policy().policy.decide_text(&result.claims, &data).map_err(|error| fault(&error))?;
     if decision.is_allowed() {
         return Ok(Vec::new());
     }
-    let about = ear.cpu().ok().and_then(|cpu| cpu.evidence.get("coffer"));
+    let about = result.ear.cpu().ok().and_then(|cpu| cpu.evidence.get("coffer"));
     let verdict = about.and_then(|about| about.get("causes")).cloned();
     let mut causes: Vec<Cause> =
         verdict.and_then(|causes| serde_json::from_value(causes).ok()).unwrap_or_default();

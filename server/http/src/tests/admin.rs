@@ -1,7 +1,11 @@
 //! Claims about the admin's calls: who is let in, what is listed, and that upstream's client works.
 
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use coffer_core_digest::Digest;
+use coffer_core_launch::ReferenceValues;
 use coffer_core_protocol::jws::SigningKey;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -152,6 +156,36 @@ async fn what_would_decide_nothing_is_refused_and_not_stored() {
     }
     let (_, code, _) = refusal(lab.admin(Method::PUT, "/coffer/v1/policies/other", "{}").await).await;
     assert_eq!(code, "request.route");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reference_value_that_leaves_a_register_to_the_host_is_refused_and_not_stored() {
+    let lab = Lab::start(true).await;
+    let before = lab.admin_json("/coffer/v1/reference-values").await;
+    for left_out in [0, 4, 8, 9] {
+        let partial = without(reference("quiet"), left_out);
+        let text = serde_json::to_string(&partial).unwrap();
+        let message = json!({"version": "0.1.0", "type": "sample", "payload": STANDARD.encode(&text)});
+        for (path, body) in
+            [("/coffer/v1/reference-values", text), ("/kbs/v0/reference-value", message.to_string())]
+        {
+            let (status, code, body) = refusal(lab.admin(Method::POST, path, body).await).await;
+            assert_eq!((status, code.as_str()), (400, "reference.incomplete"), "{path}");
+            assert!(body["detail"].as_str().unwrap().contains(&format!("pcr{left_out}")), "{body}");
+        }
+    }
+    assert_eq!(lab.admin_json("/coffer/v1/reference-values").await, before);
+}
+
+/// The same values without one register.
+fn without(values: ReferenceValues, register: u32) -> ReferenceValues {
+    let mut json = serde_json::to_value(values).unwrap();
+    json["registers"].as_object_mut().unwrap().remove(&format!("pcr{register}")).unwrap();
+    let registers: BTreeMap<String, Digest> = serde_json::from_value(json["registers"].clone()).unwrap();
+    let lines: String = registers.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    let id = Digest::sha256(format!("tpm\nsha256\n{lines}").as_bytes()).hex();
+    json["id"] = format!("tpm-{}", &id[..24]).into();
+    serde_json::from_value(json).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -126,6 +126,63 @@ async fn bodies_over_the_limit_are_refused_unread() {
     }
 }
 
+/// A body of which nothing ever comes.
+struct Never;
+
+impl axum::body::HttpBody for Never {
+    type Data = axum::body::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
+        std::task::Poll::Pending
+    }
+}
+
+async fn oneshot(lab: &Lab, cookie: &str, body: Body) -> (u16, Value, axum::http::HeaderMap) {
+    let request = Request::post("/kbs/v0/attest").header("cookie", cookie).body(body).unwrap();
+    let response = lab.broker.router().oneshot(request).await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    (status, serde_json::from_slice(&body).unwrap(), headers)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_without_a_challenge_is_neither_read_nor_given_room() {
+    let lab = Lab::start(true).await;
+    let cookie = lab.challenge(Tee::Tpm, TeeKey::generate().unwrap()).await.cookie;
+    let _all = lab.broker.inner().intake.fill().await;
+    for (cookie, code) in [
+        ("", "challenge.missing"),
+        ("kbs-session-id=0123", "challenge.malformed"),
+        ("other=1", "challenge.missing"),
+    ] {
+        let (status, body, _) = oneshot(&lab, cookie, Body::new(Never)).await;
+        assert_eq!((status, body["code"].as_str()), (401, Some(code)));
+    }
+    lab.ahead.store(301, std::sync::atomic::Ordering::SeqCst);
+    let (status, body, _) = oneshot(&lab, &cookie, Body::new(Never)).await;
+    assert_eq!((status, body["code"].as_str()), (401, Some("challenge.expired")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evidence_that_finds_no_room_is_told_when_to_come_again() {
+    let lab = Lab::start(true).await;
+    let challenge = lab.challenge(Tee::Tpm, TeeKey::generate().unwrap()).await;
+    let good = evidence(&lab.tpm, &challenge.report_data, COMMAND_LINE);
+    let (_, sent) = challenge.challenged.evidence(good, "", None).unwrap();
+    let all = lab.broker.inner().intake.fill().await;
+    let (status, body, headers) = oneshot(&lab, &challenge.cookie, Body::from(sent.clone())).await;
+    assert_eq!((status, body["code"].as_str()), (429, Some("request.rate-limited")));
+    assert_eq!(headers["retry-after"], "5");
+    drop(all);
+    assert_eq!(oneshot(&lab, &challenge.cookie, Body::from(sent)).await.0, 200);
+    // What was judged gave its room back.
+    drop(lab.broker.inner().intake.fill().await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn unauthenticated_requests_leave_nothing_behind() {
     let lab = Lab::start(true).await;

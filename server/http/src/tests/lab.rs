@@ -1,5 +1,6 @@
 //! A broker on a free port, an admin, and a guest with a TPM of the test's own.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -225,7 +226,10 @@ pub(super) fn reference(command_line: &str) -> ReferenceValues {
     let digest = Digest::sha256(&command_line_bytes(command_line));
     let zero = Digest::zero(Algorithm::Sha256);
     let register = zero.extend(digest.as_bytes());
-    let id = Digest::sha256(format!("tpm\nsha256\npcr8={zero}\npcr9={register}\n").as_bytes()).hex();
+    let registers: BTreeMap<String, Digest> =
+        (0..10).map(|number| (format!("pcr{number}"), if number == 9 { register } else { zero })).collect();
+    let lines: String = registers.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    let id = Digest::sha256(format!("tpm\nsha256\n{lines}").as_bytes()).hex();
     let none = Digest::sha256(b"");
     let json = json!({
         "version": 1,
@@ -233,7 +237,7 @@ pub(super) fn reference(command_line: &str) -> ReferenceValues {
         "platform": "tpm",
         "origin": "a test",
         "bank": "sha256",
-        "registers": {"pcr8": zero, "pcr9": register},
+        "registers": registers,
         "artifacts": {
             "firmware": none, "kernel": none, "initrd": none, "command_line": command_line,
             "memory_mib": 512, "vcpus": 1, "address_width": serde_json::to_value(coffer_core_launch::AddressWidth::default()).unwrap(),

@@ -3,6 +3,7 @@
 mod admin;
 mod e2e;
 mod hostile;
+mod kept;
 mod lab;
 mod recorded;
 mod refusals;

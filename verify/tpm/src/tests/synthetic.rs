@@ -198,6 +198,15 @@ fn a_note_that_was_never_extended_stays_beside_the_events_and_changes_no_registe
 }
 
 #[test]
+fn the_log_of_a_quote_that_is_refused_anyway_is_not_read() {
+    let case = plain();
+    let broken = |fixture: &TpmFixture, nonce| fixture.evidence(nonce, case.pcrs, b"no event log");
+    assert_eq!(case.causes(&broken(&case.fixture, &NONCE)), ["tpm.event-log.format"]);
+    assert_eq!(case.causes(&broken(&TpmFixture::default(), &NONCE)), ["tpm.key.chain"]);
+    assert_eq!(case.causes(&broken(&case.fixture, &[7; 32])), ["tpm.quote.freshness"]);
+}
+
+#[test]
 fn events_of_registers_that_were_not_quoted_are_not_claimed() {
     let case = plain();
     let mut message = TpmFixture::attest(&NONCE, &case.pcrs, Algorithm::Sha256);
@@ -299,8 +308,10 @@ fn weak_wrong_or_mixed_banks_are_rejected() {
 
 #[test]
 fn init_data_must_be_what_register_8_holds() {
-    for bank in [Algorithm::Sha256, Algorithm::Sha384] {
-        let digest = Digest::sha256(b"init-data");
+    let algorithms = [Algorithm::Sha256, Algorithm::Sha384, Algorithm::Sha512];
+    let banks = [Algorithm::Sha256, Algorithm::Sha384];
+    for (algorithm, bank) in algorithms.into_iter().flat_map(|one| banks.map(|bank| (one, bank))) {
+        let digest = Digest::of(algorithm, b"init-data");
         let mut case = case(KeyKind::EccP256, bank);
         let mut event = digest.as_bytes().to_vec();
         event.resize(bank.len(), 0);
@@ -308,7 +319,7 @@ fn init_data_must_be_what_register_8_holds() {
         let evidence = case.evidence();
         let verified = accepted(judge_with(&case.judge(), &evidence, &NONCE, Some(&digest)));
         assert_eq!(verified.get().json["init_data"], digest.hex());
-        let other = Digest::sha256(b"other init-data");
+        let other = Digest::of(algorithm, b"other init-data");
         let refused = judge_with(&case.judge(), &evidence, &NONCE, Some(&other));
         assert_eq!(causes(refused), ["tpm.init-data.binding"]);
     }

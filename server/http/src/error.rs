@@ -1,0 +1,42 @@
+//! Why a broker cannot be opened.
+
+use std::path::PathBuf;
+
+use coffer_server_store::StoreError;
+
+/// The broker could not be opened. Nothing that was there was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A key.
+    #[error("{0}")]
+    Key(&'static str),
+    /// The certificates.
+    #[error("the TLS certificates in the data folder cannot be used: {0}")]
+    Tls(String),
+    /// A trust anchor's file that the configuration names.
+    #[error("the trust anchor {name:?} of the configuration cannot be used: {path}: {why}")]
+    TrustAnchor {
+        /// Its name.
+        name: String,
+        /// Its file.
+        path: PathBuf,
+        /// The reason.
+        why: String,
+    },
+    /// Something in the store is not as this version writes it.
+    #[error("the {what} {name:?} in the store cannot be used: {why}")]
+    Stored {
+        /// What it is.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// The reason.
+        why: String,
+    },
+    /// No thread for the journal.
+    #[error("the journal could not be started: {0}")]
+    Journal(std::io::Error),
+}
