@@ -12,4 +12,6 @@ mod frame;
 mod message;
 
 pub use frame::{Frame, FrameError, FrameReader, Kind, MAX_FRAME};
-pub use message::{BlobReply, BlobRequest, Event, ImageSource, Input, Network, Open, Refusal, RunRequest, Winsize};
+pub use message::{
+    BlobReply, BlobRequest, Event, ImageSource, Input, Network, Open, Refusal, RunRequest, Winsize,
+};

@@ -76,7 +76,9 @@ fn meaning(name: &str) -> &'static str {
     match name {
         COFFER => "What the guest itself may do: the broker it trusts and the containers it may run.",
         "aa.toml" => "The attestation agent's configuration: where to attest.",
-        crate::DATA_HUB => "The confidential data hub's configuration: where secrets and image keys come from.",
+        crate::DATA_HUB => {
+            "The confidential data hub's configuration: where secrets and image keys come from."
+        }
         "policy.rego" => "The agent's policy: which requests of the host are allowed.",
         _ => "An entry for a program in the guest.",
     }

@@ -11,6 +11,8 @@ use yamux::{Config, Connection, Mode, Stream};
 
 /// More streams than an honest host opens.
 const MAX_STREAMS: usize = 64;
+/// How many bytes the other end may send that nobody has read yet: what each stream begins with, and no more.
+const MAX_UNREAD: usize = MAX_STREAMS * yamux::DEFAULT_CREDIT as usize;
 
 type Opened = oneshot::Sender<Stream>;
 
@@ -26,7 +28,7 @@ impl Link {
     pub(crate) fn start(transport: Box<dyn Channel>) -> (Self, mpsc::Receiver<Stream>) {
         let mut config = Config::default();
         config.set_max_num_streams(MAX_STREAMS);
-        config.set_max_connection_receive_window(Some(MAX_STREAMS * yamux::DEFAULT_CREDIT as usize));
+        config.set_max_connection_receive_window(Some(MAX_UNREAD));
         let connection = Connection::new(transport.compat(), config, Mode::Server);
         let (orders, wanted) = mpsc::unbounded_channel();
         let (inbound, streams) = mpsc::channel(1);

@@ -91,7 +91,10 @@ async fn the_host_s_hang_up_ends_the_link() {
     let (link, mut streams, run, inbound) = host().await;
     drop((run, inbound));
     // The host's connection goes with its task once the guest opens a stream that nobody takes.
-    drop(link.open().await);
+    let mut stream = link.open().await.expect("a stream");
+    // A stream that nothing is written to is not announced.
+    let _gone_meanwhile = stream.write_all(b"x").await;
+    let _gone_meanwhile = stream.flush().await;
     link.ended().await;
     assert!(streams.recv().await.is_none() || streams.recv().await.is_none());
 }

@@ -163,13 +163,12 @@ fn one_of_two_entries_for_the_same_image_is_enough() {
 
 #[test]
 fn input_and_a_terminal_are_had_only_where_init_data_allows_them() {
-    let asked = RunRequest {
-        input: Input::Sent,
-        terminal: Some(Winsize { rows: 24, cols: 80 }),
-        ..request()
-    };
+    let asked =
+        RunRequest { input: Input::Sent, terminal: Some(Winsize { rows: 24, cols: 80 }), ..request() };
     let pinned = || entry(Vec::new(), Some(image()));
-    let run = |entry: AllowedContainer, request: &RunRequest| gate(vec![entry]).authorize(request, &found(Vec::new()));
+    let run = |entry: AllowedContainer, request: &RunRequest| {
+        gate(vec![entry]).authorize(request, &found(Vec::new()))
+    };
     let code = |entry, request: &RunRequest| run(entry, request).expect_err("refused").code();
     let (stdin, terminal) = (Permission::Allowed, Permission::Allowed);
     assert_eq!(code(AllowedContainer { stdin, ..pinned() }, &asked), "gate.terminal");

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use coffer_core_evidence::Tee;
+use coffer_core_initdata::Permission;
 use coffer_core_protocol::uri::ResourcePath;
 use coffer_core_secret::SecretBytes;
-use coffer_core_initdata::Permission;
 use coffer_guest_attest::{AttestError, Binding, Keys, Pending};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -12,8 +12,8 @@ use coffer_core_secret::SecretBytes;
 
 use crate::decompress::plain;
 use crate::source::{BlobSource, save_blob};
-use crate::workshop::{Progress, Workshop};
 use crate::unpack::{Root, UnpackError};
+use crate::workshop::{Progress, Workshop};
 use crate::{ImageError, ImageFault};
 
 /// How a layer is opened.
@@ -42,9 +42,10 @@ pub(crate) async fn unpack(
     let mut keys = HashMap::new();
     for (index, (layer, kind)) in manifest.layers.iter().zip(kinds).enumerate() {
         let (lock, compression) = match kind {
-            LayerKind::Encrypted(compression) => {
-                (Lock::Locked(Box::new(unlock(workshop, layer, index, &mut keys, progress).await?)), compression)
-            }
+            LayerKind::Encrypted(compression) => (
+                Lock::Locked(Box::new(unlock(workshop, layer, index, &mut keys, progress).await?)),
+                compression,
+            ),
             LayerKind::Tar(compression) => (Lock::Open, compression),
             _ => continue,
         };
@@ -112,7 +113,11 @@ fn apply(
             let mut decryptor = key.decryptor(file).map_err(encrypted)?;
             // The host has the ciphertext only: it is not told the name of an entry, nor what is wrong with it.
             let unpacked = root.apply(&mut plain(&mut decryptor, compression)).map_err(|_| {
-                unpack_fault(index, "an entry of the encrypted layer", "its archive cannot be read or laid out")
+                unpack_fault(
+                    index,
+                    "an entry of the encrypted layer",
+                    "its archive cannot be read or laid out",
+                )
             });
             // A changed layer mostly breaks its archive first; the HMAC says what really happened.
             decryptor.finish().map_err(encrypted)?;

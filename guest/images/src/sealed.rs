@@ -67,8 +67,9 @@ pub(crate) async fn mount_sealed(
     let (place, block, digest) = (workshop.place.clone(), block.clone(), layer.digest);
     let mounted =
         tokio::task::spawn_blocking(move || map_and_mount(&place, device, kept, &block, &key)).await;
-    let mounted = mounted
-        .map_err(|cause| ImageFault::file("mounting", &workshop.place, io::Error::other(cause.to_string())))??;
+    let mounted = mounted.map_err(|cause| {
+        ImageFault::file("mounting", &workshop.place, io::Error::other(cause.to_string()))
+    })??;
     progress.step("image", format!("{digest} mapped under its root hash and mounted"));
     Ok(mounted)
 }

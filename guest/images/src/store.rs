@@ -57,7 +57,8 @@ impl ImageStore {
         fs::create_dir_all(place).map_err(|cause| ImageFault::file("making", place, cause))?;
         let (root, integrity) = match SealedBlock::from_manifest(manifest)? {
             Some((layer, block)) => {
-                let (root, integrity) = sealed::mount_sealed(workshop, source, layer, &block, progress).await?;
+                let (root, integrity) =
+                    sealed::mount_sealed(workshop, source, layer, &block, progress).await?;
                 (root, Some(integrity))
             }
             None => (layers::unpack(workshop, source, manifest, progress).await?, None),

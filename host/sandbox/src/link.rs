@@ -14,6 +14,10 @@ use crate::blobs::{Blobs, read_open};
 
 /// How many streams the guest may have open.
 const MAX_STREAMS: usize = 64;
+/// How many bytes the other end may send that nobody has read yet: what each stream begins with, and no more.
+const MAX_UNREAD: usize = MAX_STREAMS * yamux::DEFAULT_CREDIT as usize;
+/// What the guest may have on its way to us in all its streams: as much as each stream begins with.
+const RECEIVE_WINDOW: usize = MAX_STREAMS * yamux::DEFAULT_CREDIT as usize;
 /// How many messages wait for their reader; then the guest waits.
 const QUEUE: usize = 64;
 
@@ -73,7 +77,7 @@ async fn carry(
 ) -> io::Result<()> {
     let mut config = Config::default();
     config.set_max_num_streams(MAX_STREAMS);
-    config.set_max_connection_receive_window(Some(MAX_STREAMS * yamux::DEFAULT_CREDIT as usize));
+    config.set_max_connection_receive_window(Some(RECEIVE_WINDOW));
     let mut connection = Connection::new(transport, config, Mode::Client);
     let run = poll_fn(|cx| connection.poll_new_outbound(cx)).await.map_err(io::Error::other)?;
     let mut tasks = JoinSet::new();
@@ -105,11 +109,7 @@ async fn serve_guest<T: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-async fn serve(
-    mut stream: Stream,
-    blobs: &Blobs,
-    input: &Mutex<Option<Receiver<Frame>>>,
-) -> io::Result<()> {
+async fn serve(mut stream: Stream, blobs: &Blobs, input: &Mutex<Option<Receiver<Frame>>>) -> io::Result<()> {
     match read_open(&mut stream).await? {
         Open::Blob(request) => blobs.serve(stream, &request).await,
         Open::Input => {

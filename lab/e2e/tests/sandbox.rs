@@ -96,9 +96,10 @@ fn a_workload_has_its_image_arguments_confinement_and_local_api() -> Result<()> 
         wget -qO- http://127.0.0.1:8006/aa/token?token_type=kbs | cut -c1-8; echo; \
         grep -E 'NoNewPrivs|Seccomp:' /proc/self/status; ls /proc | grep -c '^[0-9]'; \
         cat /sys/firmware/x 2>&1 | head -1; echo to-stderr >&2; exit 37";
-    let mut command =
-        world.command("run oci:sealed/web:latest --signer image.pub --enroll -e ADDED=by-user \
-            --resource kbs:///lab/config/greeting --allow-workload-evidence --");
+    let mut command = world.command(
+        "run oci:sealed/web:latest --signer image.pub --enroll -e ADDED=by-user \
+            --resource kbs:///lab/config/greeting --allow-workload-evidence --",
+    );
     let outcome = World::ended(command.args(["sh", "-c", script]))?;
     let said = format!("{}{}", outcome.out, outcome.err);
     ensure!(outcome.code == Some(37), "{:?}\n{said}", outcome.code);

@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, bail};
 use coffer_core_channel::ImageSource;
 use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_initdata::{
-    AllowedContainer, Attestation, Broker, Builder, DATA_HUB, GuestConfig, InitData, Permission, SignatureRule,
-    registry_roots_entry,
+    AllowedContainer, Attestation, Broker, Builder, DATA_HUB, GuestConfig, InitData, Permission,
+    SignatureRule, registry_roots_entry,
 };
 use coffer_core_oci::sealed::SealedBlock;
 use coffer_host_sandbox::SealedDisk;

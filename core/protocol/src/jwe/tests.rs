@@ -24,7 +24,8 @@ fn sealed_with(to: &TeeKey, header: Value) -> Jwe {
     let PublicKey::Ec(public) = to.public() else { panic!("an EC key") };
     let kek = derive_kek(&ephemeral, &public, &[], &[]).unwrap();
     let cek = Secret::<[u8; KEY_LEN]>::random().unwrap();
-    let mut jwe = encrypt(ec_header(&point(&ephemeral)).unwrap(), &wrap(&kek, &cek).unwrap(), &cek, b"x").unwrap();
+    let mut jwe =
+        encrypt(ec_header(&point(&ephemeral)).unwrap(), &wrap(&kek, &cek).unwrap(), &cek, b"x").unwrap();
     let mut members = serde_json::to_value(ec_header(&point(&ephemeral)).unwrap()).unwrap();
     for (name, value) in header.as_object().unwrap() {
         members[name] = value.clone();
@@ -132,7 +133,8 @@ fn additional_authenticated_data_is_covered_by_the_tag() {
     let PublicKey::Ec(public) = own.public() else { panic!("an EC key") };
     let kek = derive_kek(&ephemeral, &public, &[], &[]).unwrap();
     let cek = Secret::<[u8; KEY_LEN]>::random().unwrap();
-    let mut jwe = encrypt(ec_header(&point(&ephemeral)).unwrap(), &wrap(&kek, &cek).unwrap(), &cek, b"").unwrap();
+    let mut jwe =
+        encrypt(ec_header(&point(&ephemeral)).unwrap(), &wrap(&kek, &cek).unwrap(), &cek, b"").unwrap();
     let (ciphertext, tag) =
         encrypt_content(&cek, [9; 12], &aad(&jwe.protected, Some("bW9yZQ")), b"secret").unwrap();
     jwe.iv = b64::url(&[9; 12]);

@@ -126,7 +126,8 @@ async fn evidence_for_the_workload_is_over_its_own_data_and_bounded() {
     let broker = FakeBroker::start(Transport::Plain).await;
     let client = client(&broker.url, &broker.certificate);
     let evidence: Value =
-        serde_json::from_slice(&client.evidence(b"abc", Binding::Raw).await.expect("evidence")).expect("JSON");
+        serde_json::from_slice(&client.evidence(b"abc", Binding::Raw).await.expect("evidence"))
+            .expect("JSON");
     assert!(evidence["bound-to"].as_str().is_some_and(|text| text.starts_with("61626300")));
     for binding in [Binding::Raw, Binding::Workload] {
         let error = client.evidence(&[0; 65], binding).await.expect_err("too long");
