@@ -340,4 +340,12 @@ mod tests {
     fn a_text_that_is_no_code_is_refused() {
         assert_eq!("policy.maybe".parse::<Code>(), Err(UnknownCode("policy.maybe".into())));
     }
+
+    #[test]
+    fn the_documented_table_is_this_one() {
+        let page = include_str!("../../../docs/codes.md");
+        let row = |code: &Code| format!("| `{code}` | {} | {} |", code.status(), code.variant());
+        let missing: Vec<String> = Code::all().iter().map(row).filter(|row| !page.contains(row)).collect();
+        assert_eq!(missing, Vec::<String>::new(), "docs/codes.md");
+    }
 }

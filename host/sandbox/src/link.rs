@@ -14,8 +14,6 @@ use crate::blobs::{Blobs, read_open};
 
 /// How many streams the guest may have open.
 const MAX_STREAMS: usize = 64;
-/// How many bytes the other end may send that nobody has read yet: what each stream begins with, and no more.
-const MAX_UNREAD: usize = MAX_STREAMS * yamux::DEFAULT_CREDIT as usize;
 /// What the guest may have on its way to us in all its streams: as much as each stream begins with.
 const RECEIVE_WINDOW: usize = MAX_STREAMS * yamux::DEFAULT_CREDIT as usize;
 /// How many messages wait for their reader; then the guest waits.
