@@ -288,6 +288,44 @@ fn a_killed_machine_is_reported_and_takes_its_tpm_along() -> Result<()> {
     gone(&started)
 }
 
+/// Waits for the end of a run and gives its exit code; nothing that it started may live on.
+fn ended(mut child: std::process::Child, started: &[u32]) -> Result<Option<i32>> {
+    let ended = wait_for("the end of the run", BOOT, || !matches!(child.try_wait(), Ok(None)));
+    let _ = child.kill();
+    let code = child.wait()?.code();
+    ended?;
+    gone(started)?;
+    Ok(code)
+}
+
+#[test]
+fn a_tpm_or_a_broker_killed_during_the_start_ends_the_run_and_leaves_nothing() -> Result<()> {
+    let Some(mut world) = World::enter() else { return Ok(()) };
+    let words = "run oci:sealed/web:latest --init-data init-data.toml --start-timeout 60";
+    let start = |world: &World| {
+        let mut command = world.command(words);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("coffer cannot be started")
+    };
+    let child = start(&world)?;
+    std::thread::sleep(Duration::from_secs(3));
+    let started = children_of(child.id())?;
+    let tpm = started.iter().find(|id| name_of(**id).starts_with("swtpm")).context("no software TPM runs")?;
+    ensure!(std::process::Command::new("kill").args(["-9", &tpm.to_string()]).status()?.success(), "kill");
+    let code = ended(child, &started)?;
+    ensure!(code == REFUSED || code == Some(125), "a guest without its TPM ended with {code:?}");
+
+    let child = start(&world)?;
+    std::thread::sleep(Duration::from_secs(5));
+    let started = children_of(child.id())?;
+    world.kill_broker()?;
+    let code = ended(child, &started);
+    world.start_broker()?;
+    ensure!(code? == REFUSED, "a guest without its broker was not refused");
+    let outcome = world.run("run oci:sealed/web:latest --signer image.pub --enroll -- true")?;
+    ensure!(outcome.code == Some(0), "{}", outcome.err);
+    Ok(())
+}
+
 #[test]
 fn a_killed_broker_is_reported_and_keeps_what_it_acknowledged() -> Result<()> {
     let Some(mut world) = World::enter() else { return Ok(()) };

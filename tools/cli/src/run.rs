@@ -288,15 +288,22 @@ fn step_line(step: &Step, last: &mut u64) -> String {
 
 fn tell(context: &Context, refusal: &Refusal) {
     eprintln!("refused  {}  [{}]", refusal.message, refusal.code);
-    let lines = [("expected", &refusal.expected), ("found", &refusal.found), ("remedy", &refusal.remedy)];
-    for (name, value) in lines {
-        if let Some(value) = value {
-            eprintln!("  {name:<9}{value}");
+    // Without it the refusal stands all the same: a guest's owner may be elsewhere, with the admin's key.
+    let known =
+        |attempt: &String| explain::failures_of(context, attempt).ok().filter(|tree| !tree.is_empty());
+    match refusal.attempt.as_ref().and_then(known) {
+        Some(tree) => eprint!("{tree}"),
+        None => {
+            let lines =
+                [("expected", &refusal.expected), ("found", &refusal.found), ("remedy", &refusal.remedy)];
+            for (name, value) in lines {
+                if let Some(value) = value {
+                    eprintln!("  {name:<9}{value}");
+                }
+            }
         }
     }
     if let Some(attempt) = &refusal.attempt {
-        // The refusal above stands without it: a guest's owner may be elsewhere, with the admin's key.
-        eprint!("{}", explain::failures_of(context, attempt).unwrap_or_default());
         eprintln!("  The whole verdict: coffer explain {attempt}");
     }
 }
