@@ -114,6 +114,7 @@ fn kind(value: &Rego) -> &'static str {
         Rego::Set(_) => "a set",
         Rego::Object(_) => "an object",
         Rego::Undefined => "nothing",
+        // Which kinds there are depends on the engine's features, which other crates may turn on.
         #[allow(unreachable_patterns)]
         _ => "another type",
     }
