@@ -27,6 +27,10 @@ pub enum Tee {
     Csv,
     /// IBM Secure Execution.
     Se,
+    /// AWS Nitro Enclaves. Not a name of upstream's.
+    Nitro,
+    /// NVIDIA GPUs and switches: never alone, always beside the evidence of the machine.
+    Nvidia,
     /// Upstream's evidence for tests. Never accepted by a shipped program.
     Sample,
 }
@@ -44,6 +48,8 @@ impl Tee {
             Self::Cca => "cca",
             Self::Csv => "csv",
             Self::Se => "se",
+            Self::Nitro => "nitro",
+            Self::Nvidia => "nvidia",
             Self::Sample => "sample",
         }
     }

@@ -12,7 +12,7 @@ use coffer_core_evidence::ReportData;
 use coffer_core_evidence::wire::{TpmEvidence, TpmQuote};
 use coffer_host_vtpm::{Vtpm, VtpmCa, VtpmError};
 use coffer_sys_tpm::{Tpm, ak};
-use coffer_verify_api::{Check, Judgement, Question, Timestamp, Verifier as _};
+use coffer_verify_api::{Check, Judgement, NoCollateral, Question, Timestamp, Verifier as _};
 use coffer_verify_tpm::{TpmJudge, TrustAnchor};
 
 const ALL: [u8; 24] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23];
@@ -46,7 +46,7 @@ fn judge(ca: &VtpmCa, evidence: &TpmEvidence, report_data: &ReportData, init_dat
     let anchor = TrustAnchor { certificate: ca.root_der().to_vec(), hardware: false };
     let evidence = serde_json::to_value(evidence).unwrap();
     let at = Timestamp::now();
-    let question = Question { evidence: &evidence, report_data, init_data: Some(init_data), at };
+    let question = Question { evidence: &evidence, report_data, init_data: Some(init_data), collateral: &NoCollateral, at };
     TpmJudge::new(vec![anchor]).verify(&question).unwrap()
 }
 

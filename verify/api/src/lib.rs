@@ -4,6 +4,8 @@
 //! checked and passed (invariant I-2). Judges are pure, so every verdict can be repeated (I-8).
 //! Left out: comparing claims with reference values, which is `verify/appraisal`.
 
+mod collateral;
+mod posture;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -14,6 +16,8 @@ use coffer_core_evidence::{ReportData, Tee};
 pub use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+pub use collateral::{Collateral, CollateralKey, Document, NoCollateral, PckCa, Shelf, UnknownCollateral};
+pub use posture::{Posture, Tcb, TcbStatus};
 pub use tree::{Check, Outcome, Status, Verdict};
 
 /// What one judge is asked.
@@ -24,11 +28,13 @@ pub struct Question<'a> {
     pub report_data: &'a ReportData,
     /// The digest of the init-data that the attester sent, if it sent any.
     pub init_data: Option<&'a Digest>,
+    /// Where the judge finds what it needs beside the evidence.
+    pub collateral: &'a dyn Collateral,
     /// The time at which certificates and collateral must be valid.
     pub at: Timestamp,
 }
 
-/// A judge of one TEE's evidence. Its trust anchors and collateral were given when it was made.
+/// A judge of one TEE's evidence. Its trust anchors were given when it was made.
 pub trait Verifier: Send + Sync {
     /// The TEE it judges.
     fn tee(&self) -> Tee;
@@ -37,20 +43,37 @@ pub trait Verifier: Send + Sync {
     fn verify(&self, question: &Question<'_>) -> Result<Judgement, Fault>;
 }
 
+/// A judge of devices, whose evidence comes beside that of the machine and is bound to the same nonce and key.
+pub trait DeviceVerifier: Send + Sync {
+    /// The kind of devices.
+    fn tee(&self) -> Tee;
+
+    /// Judges all devices of one request. `question.evidence` is the value under the TEE's name in
+    /// `additional_evidence`, and `question.report_data` the hash that devices are bound to.
+    fn verify(&self, question: &Question<'_>) -> Result<Vec<Device>, Fault>;
+}
+
+/// What is said of one device.
+pub struct Device {
+    /// The name of its submodule in the attestation result: `gpu0`, `switch1`.
+    pub submodule: String,
+    /// What the judge says.
+    pub judgement: Judgement,
+}
+
 /// No judgement was possible: rejected is not unavailable.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// Collateral that the judge needs is not there.
-    #[error("{what} is not available: {why}")]
-    CollateralUnavailable {
-        /// Which collateral.
-        what: String,
-        /// Why, and what to do.
-        why: String,
-    },
+    /// Collateral that the judge needs is not there. Asked again with these documents, the judge goes on.
+    #[error("collateral is missing: {}", list(.0))]
+    CollateralUnavailable(Vec<CollateralKey>),
     /// A judge was asked about a TEE that it does not know.
     #[error("no judge for {0} evidence is configured")]
     NoJudge(Tee),
+}
+
+fn list(keys: &[CollateralKey]) -> String {
+    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// What a judge says of evidence.
@@ -74,6 +97,8 @@ pub struct Claims {
     pub registers: BTreeMap<String, Digest>,
     /// The event log that replays to the registers, if the evidence had one that does.
     pub events: Vec<Event>,
+    /// What platforms differ in and owners decide on.
+    pub posture: Posture,
     /// Claims by name, for policies and tokens.
     pub json: Map<String, Value>,
 }

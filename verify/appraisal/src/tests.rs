@@ -98,6 +98,7 @@ impl Guest {
             hardware: self.hardware,
             registers: self.registers(),
             events: if self.log_sent { self.events.clone() } else { Vec::new() },
+            posture: Default::default(),
             json: Default::default(),
         };
         let checks = OBLIGATORY.map(|name| Check::passed(format!("tpm.quote.{name}"), name)).to_vec();

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use coffer_core_evidence::Tee;
 use coffer_core_evidence::tpm::{Attest, Public, Signature, TpmError};
 use coffer_core_evidence::wire::TpmEvidence;
-use coffer_verify_api::{Check, Claims, Fault, Judgement, Question, Verified, Verifier};
+use coffer_verify_api::{Check, Claims, Fault, Judgement, Posture, Question, Verified, Verifier};
 use coffer_verify_x509::Paths;
 
 /// A root that certifies attestation keys.
@@ -124,6 +124,7 @@ impl TpmJudge {
         let claims = Claims {
             tee: Tee::Tpm,
             hardware,
+            posture: Posture::default(),
             json: claims::json(
                 &parts.attest,
                 parts.wire.pcr_bank,

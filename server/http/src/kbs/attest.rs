@@ -132,6 +132,7 @@ fn judge(
         evidence: &submission.primary,
         report_data: &submission.report_data,
         init_data: digest.as_ref(),
+        collateral: &coffer_verify_api::NoCollateral,
         at,
     };
     match judge.verify(&question) {

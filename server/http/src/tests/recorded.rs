@@ -38,6 +38,7 @@ impl Verifier for SampleJudge {
             hardware: false,
             registers: Default::default(),
             events: Vec::new(),
+            posture: Default::default(),
             json: json!({"svn": question.evidence["svn"]}).as_object().cloned().unwrap_or_default(),
         };
         Ok(match Verified::from_checks(claims, checks) {

@@ -6,7 +6,7 @@ mod vectors;
 use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_evidence::ReportData;
 use coffer_core_evidence::eventlog::Event;
-use coffer_verify_api::{Check, Claims, Judgement, Question, Timestamp, Verified};
+use coffer_verify_api::{Check, Claims, Judgement, NoCollateral, Question, Timestamp, Verified};
 use serde_json::Value;
 
 use crate::{TpmJudge, TrustAnchor};
@@ -31,7 +31,7 @@ fn judge_with(
 ) -> Judgement {
     let report_data = ReportData::from_runtime_hash(Digest::zero(Algorithm::Sha256));
     let at = Timestamp::from_second(NOW).unwrap();
-    let question = Question { evidence, report_data: &report_data, init_data, at };
+    let question = Question { evidence, report_data: &report_data, init_data, collateral: &NoCollateral, at };
     judge.judge(&question, &[qualifying_data.to_vec()])
 }
 

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use coffer_lab_testpki::{Authority, EKU_SERVER, EventLogBuilder, KeyKind, Leaf, TpmFixture};
-use coffer_verify_api::Verifier as _;
+use coffer_verify_api::{NoCollateral, Verifier as _};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -79,7 +79,7 @@ fn the_report_data_of_the_question_is_what_the_quote_must_hold() {
         let message = TpmFixture::attest(qualifying_data, &case.pcrs, case.fixture.hash());
         let evidence = case.fixture.evidence_of(&message, &case.pcrs, &case.log);
         let report_data = ReportData::from_runtime_hash(hash);
-        let question = Question { evidence: &evidence, report_data: &report_data, init_data: None, at };
+        let question = Question { evidence: &evidence, report_data: &report_data, init_data: None, collateral: &NoCollateral, at };
         case.judge().verify(&question).unwrap()
     };
     let hash = Digest::of(Algorithm::Sha384, b"nonce and key");

@@ -1,0 +1,1 @@
+//! Signed CBOR: COSE_Sign1 read from hostile bytes, verified and made.

@@ -1,0 +1,1 @@
+//! Our judges beside those of others on the same evidence.

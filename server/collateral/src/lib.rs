@@ -1,0 +1,1 @@
+//! Collateral fetched once, kept on disk for its lifetime, and served without network.

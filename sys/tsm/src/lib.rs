@@ -1,0 +1,1 @@
+//! TEE reports from the kernel: configfs-tsm and the older device files.

@@ -1,0 +1,1 @@
+//! The judges for SNP and TDX guests under Azure's paravisor.

@@ -1,0 +1,1 @@
+//! The judge for Hygon CSV attestation reports.

@@ -1,0 +1,1 @@
+//! Intel's quotes: signatures, certificates, TCB info and enclave identities.

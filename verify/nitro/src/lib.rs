@@ -1,0 +1,1 @@
+//! The judge for Nitro Enclaves attestation documents.

@@ -1,0 +1,1 @@
+//! The judge for NVIDIA GPUs and switches.
