@@ -12,12 +12,13 @@ use crate::run;
 const TO_RUN: [&str; 3] = ["qemu-system-x86", "ovmf", "swtpm"];
 
 /// What the tests use besides: other programs' formats to compare with, and images that we did not make.
-const TO_TEST: [&str; 9] = [
+const TO_TEST: [&str; 10] = [
     "busybox-static",
     "cryptsetup-bin",
     "docker-registry",
     "erofs-utils",
     "kmod",
+    "make",
     "openssl",
     "skopeo",
     "swtpm-tools",

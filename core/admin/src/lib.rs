@@ -4,6 +4,8 @@
 //! Left out: the calls that guests make, which are the KBS protocol (`core/protocol`), and the verdict tree's
 //! type, which belongs to `verify/api`; here it is JSON.
 
+use std::collections::BTreeMap;
+
 pub use coffer_core_protocol::error::Cause;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -76,9 +78,28 @@ pub struct Attempt {
     /// The failed checks that no deeper check explains.
     #[serde(default)]
     pub causes: Vec<Cause>,
-    /// What was asked for with this attestation's token, oldest first; the last 64.
+    /// What was asked for with this attestation's token, oldest first.
     #[serde(default)]
     pub decisions: Vec<Decision>,
+    /// The verdict on each device, by its name in the token.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub devices: BTreeMap<String, Value>,
+    /// The claims of the token, which a resource policy has as its input. Not a token: there is no signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claims: Option<Value>,
+}
+
+/// What an attestation was made with, where the broker keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeptEvidence {
+    /// The attempt's name.
+    pub attempt: String,
+    /// The TEE's name.
+    pub tee: String,
+    /// When it was judged (RFC 3339).
+    pub at: String,
+    /// The body of the attest request: `init-data`, `runtime-data`, `tee-evidence`.
+    pub request: Value,
 }
 
 /// The last attestations, newest first.
@@ -113,6 +134,115 @@ pub struct PolicyList {
     pub policies: Vec<String>,
     /// The built-in policies that can be put in force.
     pub presets: Vec<String>,
+}
+
+/// One version of an appraisal policy, without its text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyVersion {
+    /// 1 for the first.
+    pub version: u32,
+    /// When it was put (RFC 3339).
+    pub at: String,
+    /// SHA-256 over its text.
+    pub digest: String,
+}
+
+/// An appraisal policy, without its text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttestationPolicyInfo {
+    /// `default_cpu`, `default_gpu`, `default_switch` appraise; others are kept and appraise nothing.
+    pub name: String,
+    /// The version that is current; none after it was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<u32>,
+    /// Whether it appraises.
+    pub in_force: bool,
+    /// The versions that are kept, oldest first.
+    pub versions: Vec<PolicyVersion>,
+}
+
+/// The appraisal policies, in the order of their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttestationPolicyList {
+    /// The policies.
+    pub attestation_policies: Vec<AttestationPolicyInfo>,
+}
+
+/// One version of an appraisal policy with its text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttestationPolicy {
+    /// Its name.
+    pub name: String,
+    /// Which version.
+    #[serde(flatten)]
+    pub version: PolicyVersion,
+    /// Rego.
+    pub rego: String,
+}
+
+/// The reference values that appraisal policies ask for by name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NamedValueList {
+    /// By name.
+    pub named_values: BTreeMap<String, Value>,
+}
+
+/// A document in the broker's cache of collateral.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollateralDocument {
+    /// Its key, as in `intel/tdx/tcb-info/b0c06f000000`.
+    pub key: String,
+    /// The address or file that it is from.
+    pub origin: String,
+    /// When it came (RFC 3339).
+    pub fetched: String,
+    /// Whether an owner put it there.
+    pub imported: bool,
+    /// When it ends, by its own word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_until: Option<String>,
+    /// SHA-256 over document and issuer chain.
+    pub digest: String,
+    /// Its length, with its issuer chain.
+    pub bytes: u64,
+    /// `fresh`, `due` or `ended`.
+    pub state: String,
+}
+
+/// The cache of collateral, in the order of the keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollateralList {
+    /// Whether nothing is fetched.
+    pub offline: bool,
+    /// The documents.
+    pub documents: Vec<CollateralDocument>,
+}
+
+/// Which documents to fetch anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollateralFetch {
+    /// Their keys.
+    pub keys: Vec<String>,
+}
+
+/// What became of a fetch, in the order of the keys that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollateralFetched {
+    /// One for each key.
+    pub results: Vec<CollateralResult>,
+}
+
+/// What became of one key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollateralResult {
+    /// The key.
+    pub key: String,
+    /// The document, if it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<CollateralDocument>,
+    /// Why not, if it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// A root that certifies attestation keys.
@@ -182,7 +312,14 @@ mod tests {
             status: "affirming".into(),
             code: None,
         };
-        let attempt = Attempt { summary, verdict: Value::Null, causes: Vec::new(), decisions: Vec::new() };
+        let attempt = Attempt {
+            summary,
+            verdict: Value::Null,
+            causes: Vec::new(),
+            decisions: Vec::new(),
+            devices: BTreeMap::new(),
+            claims: None,
+        };
         let json = serde_json::to_value(&attempt).unwrap_or_default();
         assert_eq!(json.get("tee"), Some(&Value::from("tpm")));
         assert!(json.get("summary").is_none());

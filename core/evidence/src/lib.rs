@@ -14,8 +14,15 @@
     )
 )]
 
+pub mod ar4si;
+pub mod azure;
 mod binding;
+pub mod cca;
+pub mod dcap;
 pub mod eventlog;
+pub mod snp;
+pub mod nitro;
+pub mod nvidia;
 mod tee;
 pub mod tpm;
 pub mod wire;

@@ -13,7 +13,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Begins. The digest's algorithm is one of SHA-256, SHA-384 and SHA-512.
+    /// Begins. The digest's algorithm is one of SHA-256, SHA-384, SHA-512 and SM3.
     pub fn new(algorithm: Algorithm) -> Self {
         Self { algorithm, data: BTreeMap::new() }
     }

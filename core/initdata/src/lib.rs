@@ -64,7 +64,7 @@ pub enum InitDataError {
         found: String,
     },
     /// Hashed with an algorithm that is not accepted.
-    #[error("the init-data has algorithm {found:?}; expected sha256, sha384 or sha512")]
+    #[error("the init-data has algorithm {found:?}; expected sha256, sha384, sha512 or sm3")]
     Algorithm {
         /// What was found.
         found: String,
@@ -150,6 +150,8 @@ impl InitData {
             "sha256" => Algorithm::Sha256,
             "sha384" => Algorithm::Sha384,
             "sha512" => Algorithm::Sha512,
+            // Upstream uses it on Hygon platforms.
+            "sm3" => Algorithm::Sm3,
             other => return Err(InitDataError::Algorithm { found: short(other) }),
         };
         Ok(Self { text: text.to_owned(), algorithm, data: document.data })

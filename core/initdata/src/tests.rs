@@ -70,7 +70,7 @@ fn the_digest_is_over_the_bytes_and_not_over_their_meaning() {
 
 #[test]
 fn each_algorithm_of_the_form_is_read() {
-    for algorithm in [Algorithm::Sha256, Algorithm::Sha384, Algorithm::Sha512] {
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha384, Algorithm::Sha512, Algorithm::Sm3] {
         let read = InitData::parse(text("0.1.0", algorithm.name(), "").as_bytes()).unwrap();
         assert_eq!(read.digest().algorithm(), algorithm);
     }
@@ -79,7 +79,7 @@ fn each_algorithm_of_the_form_is_read() {
 #[test]
 fn what_is_no_init_data_is_refused_with_its_reason() {
     assert_eq!(reason(&text("0.2.0", "sha256", "")), "init-data.version");
-    for algorithm in ["sha1", "sm3", "SHA-256", "md5"] {
+    for algorithm in ["sha1", "SM3", "SHA-256", "md5"] {
         assert_eq!(reason(&text("0.1.0", algorithm, "")), "init-data.algorithm", "{algorithm}");
     }
     assert_eq!(reason(""), "init-data.malformed");

@@ -57,4 +57,59 @@ pub enum LaunchError {
         /// Memory below 4 GiB.
         memory: u64,
     },
+    /// The firmware's own description of itself is missing or damaged.
+    #[error("the firmware cannot be measured: {0}")]
+    Metadata(&'static str),
+    /// A kernel is given, and the firmware has no page for its hash.
+    #[error(
+        "the firmware has no page for kernel hashes, so a kernel that the launcher loads would not be measured; \
+         use a build with one (OVMF's AmdSev), or predict without a kernel"
+    )]
+    NoKernelHashes,
+    /// The processor type is not known.
+    #[error(
+        "the processor type {found:?} is not known; known: {known}, or family/model/stepping as in 25/1/1"
+    )]
+    CpuType {
+        /// The name asked for.
+        found: String,
+        /// The known names.
+        known: String,
+    },
+    /// The launcher is not known.
+    #[error("the launcher {found:?} is not known; known: {known}")]
+    Vmm {
+        /// The name asked for.
+        found: String,
+        /// The known names.
+        known: &'static str,
+    },
+    /// A key or its authentication information has not the form.
+    #[error("the ID key cannot be read: {0}")]
+    IdKey(&'static str),
+    /// An IGVM file cannot be read.
+    #[error("the IGVM file cannot be measured: {0}")]
+    Igvm(&'static str),
+    /// The ID block in a file is for another launch.
+    #[error("the ID block is for the measurement {found}, but the file measures to {expected}")]
+    IdBlock {
+        /// The measurement computed.
+        expected: Box<Digest>,
+        /// The measurement in the block.
+        found: Box<Digest>,
+    },
+    /// An enclave's page stream cannot be measured.
+    #[error("the enclave cannot be measured: {0}")]
+    Enclave(&'static str),
+    /// A SIGSTRUCT cannot be read or believed.
+    #[error("the SIGSTRUCT is refused: {0}")]
+    Sigstruct(&'static str),
+    /// The enclave is not the one that was signed.
+    #[error("the SIGSTRUCT is for the enclave {found}, but the file measures to {expected}")]
+    OtherEnclave {
+        /// The measurement computed.
+        expected: Box<Digest>,
+        /// The measurement signed.
+        found: Box<Digest>,
+    },
 }

@@ -10,6 +10,7 @@
 //! the volume in the file, and find [`PlatformInfo`]'s fields among the bytes that differ (they are packed, in
 //! the order in which they are written here). Then compare the prediction with boots of several shapes.
 
+use std::fmt;
 use std::io::Read as _;
 
 use coffer_core_digest::Digest;
@@ -23,6 +24,7 @@ const MAX_DECOMPRESSED: u64 = 64 << 20;
 /// In KiB, as the decoder takes it.
 const MAX_DECODER_MEMORY: u32 = 64 << 10;
 const GIB: u64 = 1 << 30;
+const MAX_VOLUMES: usize = 8;
 
 /// `EFI_FV_FILETYPE_FIRMWARE_VOLUME_IMAGE` (PI 1.7, volume 3, section 2.1.4.1).
 const FILE_VOLUME_IMAGE: u8 = 0x0b;
@@ -87,6 +89,15 @@ pub enum AddressWidth {
     Bits(u8),
 }
 
+impl fmt::Display for AddressWidth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreported => f.write_str("an address width that is not reported"),
+            Self::Bits(bits) => write!(f, "an address width of {bits} bits"),
+        }
+    }
+}
+
 /// A machine's shape, as far as the firmware writes it into its volume.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
@@ -98,35 +109,35 @@ pub struct Shape {
     pub address_width: AddressWidth,
 }
 
-/// The firmware's volumes as they are measured: first the PEI volume, then the DXE volume.
-pub fn measured_volumes(firmware: &[u8], shape: Shape) -> Result<[Vec<u8>; 2], LaunchError> {
-    let profile = profile(firmware)?;
-    volumes(profile, &decompress(firmware)?, shape)
-}
-
-/// The volumes out of the decompressed section.
+/// The volumes as they are measured, out of the decompressed section: first the PEI volume, then the DXE volume.
 pub(crate) fn volumes(profile: &Profile, inner: &[u8], shape: Shape) -> Result<[Vec<u8>; 2], LaunchError> {
-    let mut volumes = sections(inner).filter(|section| section.kind == SECTION_VOLUME);
-    let (Some(pei), Some(dxe), None) = (volumes.next(), volumes.next(), volumes.next()) else {
+    let volumes = plain_volumes(inner);
+    let [pei, dxe] = volumes.as_slice() else {
         return Err(LaunchError::Firmware("expected a PEI volume and a DXE volume"));
     };
-    let mut pei = pei.body.to_vec();
+    let mut pei = pei.to_vec();
     PlatformInfo::of(shape)?
         .write(&mut pei, profile.platform_info)
         .ok_or(LaunchError::Firmware("the PEI volume is shorter than its profile says"))?;
-    Ok([pei, dxe.body.to_vec()])
+    Ok([pei, dxe.to_vec()])
+}
+
+/// The volumes as they are in the decompressed section. A build for TDX alone has no PEI volume.
+pub(crate) fn plain_volumes(inner: &[u8]) -> Vec<&[u8]> {
+    let volumes = sections(inner).filter(|section| section.kind == SECTION_VOLUME);
+    volumes.map(|section| section.body).take(MAX_VOLUMES).collect()
 }
 
 /// One section of a firmware file (PI 1.7, volume 3, section 2.2.4).
-struct Section<'a> {
-    kind: u8,
+pub(crate) struct Section<'a> {
+    pub(crate) kind: u8,
     /// The whole section, from which guided sections count their data's offset.
     whole: &'a [u8],
-    body: &'a [u8],
+    pub(crate) body: &'a [u8],
 }
 
 /// Splits off the sections until the bytes end or make no sense.
-fn sections(bytes: &[u8]) -> impl Iterator<Item = Section<'_>> {
+pub(crate) fn sections(bytes: &[u8]) -> impl Iterator<Item = Section<'_>> {
     let mut at = 0usize;
     std::iter::from_fn(move || {
         let rest = bytes.get(at..)?;

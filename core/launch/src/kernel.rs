@@ -25,6 +25,40 @@ pub const fn low_memory(memory_mib: u32) -> u64 {
     if all >= Q35_LOW_LIMIT { Q35_LOW_SPLIT } else { all }
 }
 
+/// Refuses command lines that are not measured as they are given.
+pub(crate) fn check_command_line(line: &str) -> Result<(), LaunchError> {
+    /// Linux's `COMMAND_LINE_SIZE` on x86, less what the firmware adds.
+    const MOST: usize = 2000;
+    let refused = match () {
+        () if line.len() > MOST => "is longer than the kernel takes",
+        () if !line.bytes().all(|byte| (0x20..0x7f).contains(&byte)) => {
+            "has characters other than printable ASCII, which the firmware does not convert faithfully"
+        }
+        () if line.contains("vga=") => "has vga=, which QEMU writes into the kernel's header",
+        () => return Ok(()),
+    };
+    Err(LaunchError::CommandLine(refused))
+}
+
+/// Whether the kernel's boot stub measures command line and initrd into RTMRs (Linux 6.9 and later).
+///
+/// Only then does it name the protocol for that, 96751a3d-72f4-41a6-a794-ed5d0e67ae6b. The compiler writes such a
+/// constant in parts, near each other.
+pub fn measures_into_rtmrs(kernel: &[u8]) -> bool {
+    const PARTS: [[u8; 4]; 4] = [
+        [0x3d, 0x1a, 0x75, 0x96],
+        [0xf4, 0x72, 0xa6, 0x41],
+        [0xa7, 0x94, 0xed, 0x5d],
+        [0x0e, 0x67, 0xae, 0x6b],
+    ];
+    const NEAR: usize = 128;
+    let [first, others @ ..] = PARTS;
+    kernel.windows(4).enumerate().filter(|(_, window)| *window == first).any(|(at, _)| {
+        let near = kernel.get(at..).map(|rest| rest.get(..NEAR).unwrap_or(rest)).unwrap_or_default();
+        others.iter().all(|part| near.windows(4).any(|window| window == part))
+    })
+}
+
 /// The kernel file as QEMU gives it to the firmware.
 pub fn as_loaded(kernel: &[u8], initrd_size: usize, memory_mib: u32) -> Result<Vec<u8>, LaunchError> {
     const SHORT: LaunchError = LaunchError::Kernel("it is shorter than its header");

@@ -43,7 +43,7 @@ fn predicted(boot: &Boot, init_data: Option<Digest>) -> ReferenceValues {
         image: boot.kernel_image,
         initrd: boot.initrd,
     };
-    let artifacts = Artifacts {
+    let inputs = tpm::Inputs {
         firmware: boot.firmware,
         kernel: boot.kernel,
         initrd: boot.initrd,
@@ -52,7 +52,7 @@ fn predicted(boot: &Boot, init_data: Option<Digest>) -> ReferenceValues {
         vcpus: boot.vcpus,
         address_width: AddressWidth::Unreported,
     };
-    tpm::assemble(Algorithm::Sha256, &measured, artifacts, init_data)
+    tpm::prediction(Algorithm::Sha256, &measured, &inputs, init_data).finish([])
 }
 
 fn firmware_file() -> Option<Vec<u8>> {
@@ -211,7 +211,8 @@ fn a_document_that_contradicts_itself_is_refused_with_its_reason() {
         ReferenceValues::from_json(json.to_string().as_bytes()).unwrap_err()
     };
     let other = Digest::sha256(b"other").to_string();
-    assert_eq!(with("/version", 2.into()), ReferenceError::Version { found: 2 });
+    assert_eq!(with("/version", 3.into()), ReferenceError::Version { found: 3 });
+    assert_eq!(with("/version", 0.into()), ReferenceError::Version { found: 0 });
     assert!(matches!(with("/id", "tpm-0".into()), ReferenceError::Id { .. }));
     for register in 0..=9 {
         let name = format!("pcr{register}");
@@ -220,7 +221,7 @@ fn a_document_that_contradicts_itself_is_refused_with_its_reason() {
     }
     assert!(matches!(with("/events/0/digest", other.into()), ReferenceError::Replay { .. }));
     assert!(matches!(with("/registers", serde_json::json!({})), ReferenceError::Size { .. }));
-    assert!(matches!(with("/artifacts", serde_json::json!({})), ReferenceError::Form(_)));
+    assert!(matches!(with("/artifacts", serde_json::json!({"surprise": 1})), ReferenceError::Form(_)));
     let mut unknown = json.clone();
     unknown["surprise"] = 1.into();
     let error = ReferenceValues::from_json(unknown.to_string().as_bytes()).unwrap_err();
@@ -233,4 +234,139 @@ fn init_data_of_another_algorithm_is_cut_to_the_bank() {
     let prediction = predicted(&boot(), Some(digest));
     let event = &digest.as_bytes()[..32];
     assert_eq!(prediction.registers()["pcr8"], Digest::zero(Algorithm::Sha256).extend(event));
+}
+
+#[test]
+fn version_1_still_reads_and_is_written_as_version_2() {
+    const VERSION_1: &str = include_str!("../testdata/reference-v1.json");
+    let read = ReferenceValues::from_json(VERSION_1.as_bytes()).unwrap();
+    assert_eq!(read, reference());
+    assert_eq!(read.to_json(), REFERENCE.trim_end());
+}
+
+#[test]
+fn values_of_others_are_taken_by_register_for_every_platform() {
+    use coffer_core_evidence::Tee;
+    let register = |name: &str, size: Algorithm| (name.to_owned(), Digest::of(size, name.as_bytes()));
+    let init_data = ExpectedInitData { digest: Digest::sha256(b"init-data"), entries: BTreeMap::new() };
+    // Platform, bank, registers, and the one that is then still missing.
+    let cases = [
+        (Tee::Tdx, Algorithm::Sha384, vec!["mrtd", "rtmr0", "rtmr1", "rtmr2"], "mrconfigid"),
+        (Tee::Snp, Algorithm::Sha384, vec!["measurement"], "host-data"),
+        (Tee::Sgx, Algorithm::Sha256, vec!["mrenclave"], "configid"),
+        (Tee::Cca, Algorithm::Sha256, vec!["rim"], "rpv"),
+        (
+            Tee::AzSnpVtpm,
+            Algorithm::Sha256,
+            vec!["measurement", "pcr4", "pcr7", "pcr9", "pcr11", "pcr12"],
+            "pcr8",
+        ),
+    ];
+    for (platform, bank, names, bound) in cases {
+        let registers: BTreeMap<_, _> = names.iter().map(|name| register(name, bank)).collect();
+        let take = |registers, init_data| {
+            ReferenceValues::from_registers(platform, bank, registers, BTreeMap::new(), init_data)
+        };
+        let values = take(registers.clone(), Some(init_data.clone())).unwrap();
+        assert!(values.missing_registers().is_empty(), "{platform}");
+        let placed = place_init_data(platform, bank, Some(&init_data.digest)).unwrap();
+        assert_eq!((bound, values.registers()[bound]), placed);
+        assert_eq!(ReferenceValues::from_json(values.to_json().as_bytes()), Ok(values.clone()));
+        // Without init-data the field must be empty, and one that says otherwise contradicts itself.
+        assert_ne!(take(registers.clone(), None).unwrap().registers()[bound], values.registers()[bound]);
+        let wrong = take(values.registers().clone(), None);
+        assert!(matches!(wrong, Err(ReferenceError::InitData { .. })), "{platform}");
+        let first = names[0];
+        let mut fewer = registers;
+        fewer.remove(first);
+        assert_eq!(take(fewer, None).unwrap().missing_registers(), [first]);
+    }
+    let none = ReferenceValues::from_registers(Tee::Csv, Algorithm::Sha256, [].into(), [].into(), None);
+    assert!(matches!(none, Err(ReferenceError::Size { registers: 0, .. })));
+}
+
+#[test]
+fn registers_have_one_name_and_one_index() {
+    use coffer_core_evidence::Tee;
+    assert_eq!(register_name(Tee::Tdx, 1).as_deref(), Some("rtmr0"));
+    assert_eq!(register_name(Tee::Tdx, 0), None);
+    assert_eq!(register_name(Tee::Tdx, 5), None);
+    for platform in [Tee::Tpm, Tee::Tdx, Tee::Cca, Tee::AzTdxVtpm] {
+        for index in 0..24 {
+            let Some(name) = register_name(platform, index) else { continue };
+            assert_eq!(register_index(platform, &name), Some(index), "{platform} {name}");
+        }
+    }
+    for (platform, name) in [(Tee::Tdx, "mrtd"), (Tee::Tdx, "rtmr4"), (Tee::Snp, "pcr0"), (Tee::Tpm, "pcr01")]
+    {
+        assert_eq!(register_index(platform, name), None, "{platform} {name}");
+    }
+}
+
+#[test]
+fn variations_of_registers_that_are_not_named_are_refused() {
+    let mut json: serde_json::Value = serde_json::from_str(REFERENCE).unwrap();
+    let digest = Digest::sha256(b"other").to_string();
+    let one = |register: &str| serde_json::json!({"component": "vcpus", "detail": "more", "registers": {register: digest}});
+    json["variations"] = serde_json::json!([one("pcr0")]);
+    let read = ReferenceValues::from_json(json.to_string().as_bytes()).unwrap();
+    assert_eq!(read.explaining("pcr0", &Digest::sha256(b"other")).count(), 1);
+    assert_eq!(read.explaining("pcr1", &Digest::sha256(b"other")).count(), 0);
+    json["variations"] = serde_json::json!([one("pcr20")]);
+    let refused = ReferenceValues::from_json(json.to_string().as_bytes()).unwrap_err();
+    assert_eq!(refused, ReferenceError::Variation { register: "pcr20".to_owned() });
+    json["variations"] = vec![one("pcr0"); MAX_VARIATIONS + 1].into();
+    let refused = ReferenceValues::from_json(json.to_string().as_bytes()).unwrap_err();
+    assert!(matches!(refused, ReferenceError::Size { .. }));
+}
+
+/// A file that is a PE image and has a kernel's setup header, as a bzImage does.
+fn bzimage() -> Vec<u8> {
+    let mut image = vec![0; 0x400];
+    image[..2].copy_from_slice(b"MZ");
+    image[0x3c] = 0x40;
+    image[0x40..0x44].copy_from_slice(b"PE\0\0");
+    image[0x46] = 1;
+    image[0x54] = 0xf0;
+    image[0x58..0x5a].copy_from_slice(&0x20bu16.to_le_bytes());
+    image[0x94..0x98].copy_from_slice(&0x200u32.to_le_bytes());
+    image[0xc4] = 16;
+    image[0x158..0x15c].copy_from_slice(&0x200u32.to_le_bytes());
+    image[0x15c..0x160].copy_from_slice(&0x200u32.to_le_bytes());
+    image[0x202..0x206].copy_from_slice(b"HdrS");
+    image[0x206..0x208].copy_from_slice(&0x20fu16.to_le_bytes());
+    image[0x211] = 1;
+    image[0x236] = 0x7f;
+    image
+}
+
+#[test]
+fn a_register_that_differs_is_told_by_the_variation_that_makes_it() {
+    let Some(firmware) = firmware_file() else { return };
+    let kernel = bzimage();
+    let expected = TpmLaunch {
+        firmware: &firmware,
+        kernel: &kernel,
+        initrd: b"initrd",
+        command_line: "console=ttyS0 quiet",
+        memory_mib: 1024,
+        vcpus: 4,
+        address_width: AddressWidth::Unreported,
+        init_data: None,
+        bank: Algorithm::Sha256,
+    };
+    let values = predict_tpm(&expected).unwrap();
+    let told = |other: TpmLaunch<'_>, register: &str| -> Vec<String> {
+        let found = predict_tpm(&other).unwrap().registers()[register];
+        assert_ne!(found, values.registers()[register]);
+        values.explaining(register, &found).map(|variation| variation.detail.clone()).collect()
+    };
+    assert_eq!(told(TpmLaunch { vcpus: 2, ..expected }, "pcr0"), ["2 vCPUs instead of 4"]);
+    let more = TpmLaunch { memory_mib: 2048, ..expected };
+    assert!(told(more, "pcr0").contains(&"2048 MiB of memory instead of 1024".to_owned()));
+    // From 2 GiB on the initrd stays where it is.
+    assert!(told(more, "pcr4").contains(&"2048 MiB of memory instead of 1024".to_owned()));
+    let line = TpmLaunch { command_line: "console=ttyS0", ..expected };
+    assert_eq!(told(line, "pcr9"), ["the command line without `quiet`"]);
+    assert!(values.variations().len() <= MAX_VARIATIONS);
 }

@@ -22,25 +22,16 @@ use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_evidence::Tee;
 use coffer_core_evidence::eventlog::{EventType, command_line_bytes, init_data_event};
 
+use crate::events::{CALLING, EXIT_BOOT_SERVICES, INITRD_OPTION, SecureBootVariables, Sequence};
 use crate::firmware::{self, AddressWidth, Shape};
+use crate::reference::Prediction;
 use crate::{
-    Artifacts, Component, ExpectedInitData, LaunchError, PredictedEvent, ReferenceValues, authenticode,
-    kernel,
+    Artifacts, Component, LaunchError, PredictedEvent, ReferenceValues, Variation, authenticode, kernel,
+    variations,
 };
 
 const MEMORY_MIB: (u32, u32) = (128, 65_536);
 const MOST_PROCESSORS: u32 = 64;
-/// Linux's `COMMAND_LINE_SIZE` on x86, less what the firmware adds.
-const MOST_COMMAND_LINE: usize = 2000;
-/// What OVMF adds to the command line where there is an initrd.
-const INITRD_OPTION: &str = " initrd=initrd";
-
-/// `EFI_GLOBAL_VARIABLE` and `EFI_IMAGE_SECURITY_DATABASE_GUID`, as stored.
-const GLOBAL: [u8; 16] =
-    [0x61, 0xdf, 0xe4, 0x8b, 0xca, 0x93, 0xd2, 0x11, 0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c];
-const SECURITY_DATABASE: [u8; 16] =
-    [0xcb, 0xb2, 0x19, 0xd7, 0x3a, 0x3d, 0x96, 0x45, 0xa3, 0xbc, 0xda, 0xd0, 0x0e, 0x67, 0x65, 0x6f];
-
 /// The inputs of a launch.
 #[derive(Clone, Copy)]
 pub struct TpmLaunch<'a> {
@@ -69,15 +60,16 @@ pub fn predict_tpm(launch: &TpmLaunch<'_>) -> Result<ReferenceValues, LaunchErro
     check(launch)?;
     let shape =
         Shape { memory_mib: launch.memory_mib, vcpus: launch.vcpus, address_width: launch.address_width };
-    let volumes = firmware::measured_volumes(launch.firmware, shape)?;
-    let loaded = kernel::as_loaded(launch.kernel, launch.initrd.len(), launch.memory_mib)?;
+    let profile = firmware::profile(launch.firmware)?;
+    let inner = firmware::decompress(launch.firmware)?;
+    let files = Files { launch, profile, inner: &inner };
     let measured = Measured {
-        profile: firmware::profile(launch.firmware)?,
-        volumes: volumes.map(|volume| Digest::of(launch.bank, &volume)),
-        image: authenticode::hash(launch.bank, &loaded)?,
+        profile,
+        volumes: files.volumes(shape)?,
+        image: files.image(launch.memory_mib)?,
         initrd: Digest::of(launch.bank, launch.initrd),
     };
-    let artifacts = Artifacts {
+    let inputs = Inputs {
         firmware: Digest::sha256(launch.firmware),
         kernel: Digest::sha256(launch.kernel),
         initrd: Digest::sha256(launch.initrd),
@@ -86,19 +78,118 @@ pub fn predict_tpm(launch: &TpmLaunch<'_>) -> Result<ReferenceValues, LaunchErro
         vcpus: launch.vcpus,
         address_width: launch.address_width,
     };
-    Ok(assemble(launch.bank, &measured, artifacts, launch.init_data))
+    let variations = files.variations(&measured, &inputs);
+    Ok(prediction(launch.bank, &measured, &inputs, launch.init_data).finish(variations))
 }
 
-/// The reference values for what was hashed.
-pub(crate) fn assemble(
+/// What is hashed again for another shape.
+struct Files<'a> {
+    launch: &'a TpmLaunch<'a>,
+    profile: &'static firmware::Profile,
+    /// The firmware's volumes, decompressed.
+    inner: &'a [u8],
+}
+
+impl Files<'_> {
+    fn volumes(&self, shape: Shape) -> Result<[Digest; 2], LaunchError> {
+        let volumes = firmware::volumes(self.profile, self.inner, shape)?;
+        Ok(volumes.map(|volume| Digest::of(self.launch.bank, &volume)))
+    }
+
+    fn image(&self, memory_mib: u32) -> Result<Digest, LaunchError> {
+        let loaded = kernel::as_loaded(self.launch.kernel, self.launch.initrd.len(), memory_mib)?;
+        authenticode::hash(self.launch.bank, &loaded)
+    }
+
+    /// Launches that differ in one thing from the one predicted.
+    fn variations(&self, measured: &Measured, inputs: &Inputs) -> Vec<Variation> {
+        let mut found = Vec::new();
+        let mut add = |component, detail: String, measured: &Measured, inputs: &Inputs| {
+            let other = prediction(self.launch.bank, measured, inputs, self.launch.init_data);
+            let events = other.events.iter().map(|event| event.digest).collect();
+            found.push(Variation { component, detail, registers: other.registers(), events });
+        };
+        let Inputs { memory_mib, vcpus, address_width, command_line, .. } = inputs;
+        let shape = Shape { memory_mib: *memory_mib, vcpus: *vcpus, address_width: *address_width };
+        for other in variations::vcpus(*vcpus, MOST_PROCESSORS) {
+            if let Ok(volumes) = self.volumes(Shape { vcpus: other, ..shape }) {
+                let measured = Measured { volumes, ..*measured };
+                add(Component::Vcpus, variations::vcpus_detail(other, *vcpus), &measured, inputs);
+            }
+        }
+        // Each size may put the initrd, and so the kernel's header, elsewhere; only the usual ones are hashed.
+        let (least, most) = MEMORY_MIB;
+        for other in variations::memory(*memory_mib, least, most).into_iter().filter(|m| m.is_power_of_two())
+        {
+            let hashed =
+                self.volumes(Shape { memory_mib: other, ..shape }).and_then(|v| Ok((v, self.image(other)?)));
+            if let Ok((volumes, image)) = hashed {
+                let measured = Measured { volumes, image, ..*measured };
+                add(Component::Memory, variations::memory_detail(other, *memory_mib), &measured, inputs);
+            }
+        }
+        let widths = [
+            AddressWidth::Unreported,
+            AddressWidth::Bits(39),
+            AddressWidth::Bits(40),
+            AddressWidth::Bits(46),
+        ];
+        for other in widths.into_iter().filter(|width| width != address_width) {
+            if let Ok(volumes) = self.volumes(Shape { address_width: other, ..shape }) {
+                let detail = format!("{other} instead of {address_width}");
+                add(Component::Cpu, detail, &Measured { volumes, ..*measured }, inputs);
+            }
+        }
+        for (text, detail) in variations::command_lines(command_line) {
+            add(Component::CommandLine, detail, measured, &Inputs { command_line: text, ..inputs.clone() });
+        }
+        found
+    }
+}
+
+pub(crate) fn prediction(
     bank: Algorithm,
     measured: &Measured,
-    artifacts: Artifacts,
+    inputs: &Inputs,
     init_data: Option<Digest>,
-) -> ReferenceValues {
-    let events = sequence(bank, measured, &artifacts, init_data.as_ref());
-    let init_data = init_data.map(|digest| ExpectedInitData { digest, entries: Default::default() });
-    ReferenceValues::from_events(Tee::Tpm, bank, 0..=9, events, artifacts, init_data)
+) -> Prediction {
+    Prediction {
+        platform: Tee::Tpm,
+        bank,
+        measured: Default::default(),
+        replayed: (0..=9).collect(),
+        versions: Default::default(),
+        events: sequence(bank, measured, inputs, init_data.as_ref()),
+        artifacts: inputs.artifacts(),
+        init_data,
+    }
+}
+
+/// The inputs, with files by their SHA-256.
+#[derive(Clone)]
+pub(crate) struct Inputs {
+    pub(crate) firmware: Digest,
+    pub(crate) kernel: Digest,
+    pub(crate) initrd: Digest,
+    pub(crate) command_line: String,
+    pub(crate) memory_mib: u32,
+    pub(crate) vcpus: u32,
+    pub(crate) address_width: AddressWidth,
+}
+
+impl Inputs {
+    fn artifacts(&self) -> Artifacts {
+        Artifacts {
+            firmware: Some(self.firmware),
+            kernel: Some(self.kernel),
+            initrd: Some(self.initrd),
+            command_line: Some(self.command_line.clone()),
+            memory_mib: Some(self.memory_mib),
+            vcpus: Some(self.vcpus),
+            address_width: Some(self.address_width),
+            ..Artifacts::default()
+        }
+    }
 }
 
 /// What was hashed in the bank.
@@ -115,26 +206,27 @@ pub(crate) struct Measured {
 fn sequence(
     bank: Algorithm,
     measured: &Measured,
-    artifacts: &Artifacts,
+    inputs: &Inputs,
     init_data: Option<&Digest>,
 ) -> Vec<PredictedEvent> {
-    let mut events = Sequence { bank, events: Vec::new() };
-    firmware_events(&mut events, measured, artifacts);
-    secure_boot_events(&mut events);
+    let mut events = Sequence::new(bank);
+    firmware_events(&mut events, measured, inputs);
+    // These builds have `SecureBoot` set to off.
+    events.secure_boot(7, &SecureBootVariables { state: vec![0], ..Default::default() });
     events.digest(
         4,
         EventType::EFI_BOOT_SERVICES_APPLICATION,
         Component::Kernel,
         measured.image,
-        format!("Authenticode of the kernel {} as QEMU loads it", artifacts.kernel),
+        format!("Authenticode of the kernel {} as QEMU loads it", inputs.kernel),
     );
     boot_events(&mut events, measured.profile);
     let kind = EventType::EVENT_TAG;
-    let text = format!("{}{INITRD_OPTION}", artifacts.command_line);
+    let text = format!("{}{INITRD_OPTION}", inputs.command_line);
     events.add(9, kind, Component::CommandLine, &command_line_bytes(&text), text.clone());
-    events.digest(9, kind, Component::Initrd, measured.initrd, format!("initrd {}", artifacts.initrd));
-    for step in ["Exit Boot Services Invocation", "Exit Boot Services Returned with Success"] {
-        events.add(5, EventType::EFI_ACTION, Component::BootSequence, step.as_bytes(), step.to_owned());
+    events.digest(9, kind, Component::Initrd, measured.initrd, format!("initrd {}", inputs.initrd));
+    for step in EXIT_BOOT_SERVICES {
+        events.action(5, step);
     }
     if let Some(digest) = init_data {
         let event = init_data_event(digest, &[bank]);
@@ -153,91 +245,28 @@ fn check(launch: &TpmLaunch<'_>) -> Result<(), LaunchError> {
     if !(1..=MOST_PROCESSORS).contains(&launch.vcpus) {
         return Err(LaunchError::Processors { found: launch.vcpus, most: MOST_PROCESSORS });
     }
-    let line = launch.command_line;
-    let refused = match () {
-        () if line.len() > MOST_COMMAND_LINE => "is longer than the kernel takes",
-        () if !line.bytes().all(|byte| (0x20..0x7f).contains(&byte)) => {
-            "has characters other than printable ASCII, which the firmware does not convert faithfully"
-        }
-        () if line.contains("vga=") => "has vga=, which QEMU writes into the kernel's header",
-        () => return Ok(()),
-    };
-    Err(LaunchError::CommandLine(refused))
+    kernel::check_command_line(launch.command_line)
 }
 
-/// The events so far, in the order of the log.
-struct Sequence {
-    bank: Algorithm,
-    events: Vec<PredictedEvent>,
-}
-
-impl Sequence {
-    fn add(&mut self, register: u32, kind: EventType, component: Component, data: &[u8], detail: String) {
-        self.digest(register, kind, component, Digest::of(self.bank, data), detail);
-    }
-
-    fn digest(
-        &mut self,
-        register: u32,
-        kind: EventType,
-        component: Component,
-        digest: Digest,
-        detail: String,
-    ) {
-        self.events.push(PredictedEvent { register, kind: kind.to_string(), component, digest, detail });
-    }
-
-    fn separator(&mut self, register: u32) {
-        self.add(register, EventType::SEPARATOR, Component::BootSequence, &[0; 4], "separator".to_owned());
-    }
-}
-
-fn firmware_events(events: &mut Sequence, measured: &Measured, artifacts: &Artifacts) {
+fn firmware_events(events: &mut Sequence, measured: &Measured, inputs: &Inputs) {
     let name = measured.profile.name;
     let kind = EventType::S_CRTM_VERSION;
     events.add(0, kind, Component::Firmware, measured.profile.version, format!("version of {name}"));
     let kind = EventType::EFI_PLATFORM_FIRMWARE_BLOB;
-    let Artifacts { memory_mib, vcpus, .. } = artifacts;
+    let Inputs { memory_mib, vcpus, .. } = inputs;
     let [pei, dxe] = measured.volumes;
     let detail = format!("PEI volume of {name}, with {memory_mib} MiB of memory and {vcpus} processors");
     events.digest(0, kind, Component::Firmware, pei, detail);
     events.digest(0, kind, Component::Firmware, dxe, format!("DXE volume of {name}"));
 }
 
-fn secure_boot_events(events: &mut Sequence) {
-    let variables: [([u8; 16], &str, &[u8]); 5] = [
-        (GLOBAL, "SecureBoot", &[0]),
-        (GLOBAL, "PK", &[]),
-        (GLOBAL, "KEK", &[]),
-        (SECURITY_DATABASE, "db", &[]),
-        (SECURITY_DATABASE, "dbx", &[]),
-    ];
-    for (vendor, name, value) in variables {
-        let detail = match value {
-            [] => format!("{name} is not set"),
-            _ => format!("{name} is off"),
-        };
-        let kind = EventType::EFI_VARIABLE_DRIVER_CONFIG;
-        events.add(7, kind, Component::SecureBoot, &variable(vendor, name, value), detail);
-    }
-    events.separator(7);
-}
-
-/// `UEFI_VARIABLE_DATA` (TCG PC Client PFP 1.06, section 10.2.6).
-fn variable(vendor: [u8; 16], name: &str, value: &[u8]) -> Vec<u8> {
-    let units: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let length = |count: usize| u64::try_from(count).unwrap_or(u64::MAX).to_le_bytes();
-    [vendor.as_slice(), &length(name.encode_utf16().count()), &length(value.len()), &units, value].concat()
-}
-
 /// From the start of the kernel's image to its entry.
 fn boot_events(events: &mut Sequence, profile: &firmware::Profile) {
     let kind = EventType::EFI_VARIABLE_BOOT;
-    events.add(1, kind, Component::FirmwareSettings, &[0, 0], "BootOrder: 0000".to_owned());
-    let detail = "Boot0000: the firmware's menu".to_owned();
+    events.add(1, kind, Component::FirmwareSettings, &[0, 0], "BootOrder: 0000");
+    let detail = "Boot0000: the firmware's menu";
     events.add(1, kind, Component::FirmwareSettings, profile.boot_option, detail);
-    let step = "Calling EFI Application from Boot Option";
-    events.add(4, EventType::EFI_ACTION, Component::BootSequence, step.as_bytes(), step.to_owned());
+    events.action(4, CALLING);
     for register in 0..=6 {
         events.separator(register);
     }

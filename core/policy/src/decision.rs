@@ -104,7 +104,7 @@ pub(crate) fn allows(value: &Rego, denials_decide: bool) -> Result<bool, PolicyE
     }
 }
 
-fn kind(value: &Rego) -> &'static str {
+pub(crate) fn kind(value: &Rego) -> &'static str {
     match value {
         Rego::Null => "null",
         Rego::Bool(_) => "a truth value",

@@ -1,10 +1,14 @@
-//! Rego policies as a set of denials: allowed means that the set is empty.
+//! Owners' policies in Rego: who gets resources ([`Policy`]), and what evidence is worth ([`AppraisalPolicy`]).
 //!
-//! A policy is `package policy` with `deny` (ours: the rules that decide are the rules that explain), or `allow`
-//! (upstream's), or both. Every doubt is an error, so that nothing is allowed by accident.
+//! A policy is `package policy`. One for resources has `deny` (ours: the rules that decide are the rules that
+//! explain), or `allow` (upstream's), or both; allowed means that the set of denials is empty. Every doubt is an
+//! error, so that nothing is allowed by accident.
 //! Left out: where policies are kept and what their input is, which is for who asks.
 
+mod appraisal;
 mod decision;
+pub mod lint;
+mod values;
 
 use std::io;
 use std::num::NonZeroU32;
@@ -15,7 +19,9 @@ use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{Engine, Value as Rego};
 use serde_json::Value;
 
+pub use appraisal::{AppraisalPolicy, MAX_EVIDENCE, WithValues};
 pub use decision::{Decision, Denial};
+pub use values::NamedValues;
 
 /// The longest policy text.
 pub const MAX_POLICY: usize = 256 << 10;
@@ -56,6 +62,25 @@ pub enum PolicyError {
     /// It decides nothing.
     #[error("the policy has neither a `deny` nor an `allow` rule, so it decides nothing; write one of them")]
     NoRule,
+    /// It states no claim.
+    #[error(
+        "the policy has neither a `trust_claims` rule nor one for a claim such as `executables`, so it states nothing"
+    )]
+    NoClaims,
+    /// A claim that means nothing.
+    #[error("the claim {name:?} with the value {found} is not one of AR4SI's, from -128 to 127")]
+    Claim {
+        /// Which claim.
+        name: String,
+        /// The value found.
+        found: String,
+    },
+    /// Evidence over the limit.
+    #[error("the evidence to appraise has {found} bytes as JSON; at most {MAX_EVIDENCE} are read")]
+    EvidenceTooLong {
+        /// The length found.
+        found: usize,
+    },
     /// Input or data over the limit.
     #[error("the policy's {what} is longer than {MAX_INPUT} bytes")]
     InputTooLong {
@@ -97,15 +122,7 @@ impl Policy {
         if rego.len() > MAX_POLICY {
             return Err(PolicyError::TooLong { found: rego.len() });
         }
-        let engine = match parse(rego, false) {
-            Ok(engine) => engine,
-            Err(v1) => parse(rego, true).map_err(|v0| PolicyError::Syntax { v1, v0 })?,
-        };
-        let packages = engine.get_packages().map_err(evaluation)?;
-        if packages != [PACKAGE] {
-            let found = packages.first().map_or("none", |name| name.trim_start_matches("data.")).to_string();
-            return Err(PolicyError::Package { found });
-        }
+        let engine = engine(rego, |_| Ok(()))?;
         let declares = |rule| engine.has_declared_rule_rooted_at(FILE, rule).map_err(evaluation);
         let (has_deny, has_allow) = (declares("deny")?, declares("allow")?);
         if !has_deny && !has_allow {
@@ -181,6 +198,24 @@ impl Policy {
     fn clone_blank(&self) -> Engine {
         self.blank.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// An engine that has read a policy of the right package, as Rego v1 or else as v0.
+fn engine(
+    rego: &str,
+    add_functions: impl FnOnce(&mut Engine) -> Result<(), PolicyError>,
+) -> Result<Engine, PolicyError> {
+    let mut engine = match parse(rego, false) {
+        Ok(engine) => engine,
+        Err(v1) => parse(rego, true).map_err(|v0| PolicyError::Syntax { v1, v0 })?,
+    };
+    let packages = engine.get_packages().map_err(evaluation)?;
+    if packages != [PACKAGE] {
+        let found = packages.first().map_or("none", |name| name.trim_start_matches("data.")).to_string();
+        return Err(PolicyError::Package { found });
+    }
+    add_functions(&mut engine)?;
+    Ok(engine)
 }
 
 fn parse(rego: &str, v0: bool) -> Result<Engine, String> {

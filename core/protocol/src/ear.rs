@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use coffer_core_digest::Digest;
 use coffer_core_evidence::Tee;
+pub use coffer_core_evidence::ar4si::{Status, TrustVector};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -66,65 +67,6 @@ impl EarError {
             Self::Expired { .. } => Code::TokenExpired,
             Self::Key(_) => Code::KeyUnsupported,
             _ => Code::TokenInvalid,
-        }
-    }
-}
-
-/// The overall result of a submodule (AR4SI, section 3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// Nothing was appraised.
-    None,
-    /// All that was expected was found.
-    Affirming,
-    /// Acceptable, with something to look at.
-    Warning,
-    /// Not as expected.
-    Contraindicated,
-}
-
-/// The trustworthiness vector (AR4SI, section 2.3): per claim 0 to 1 none, 2 to 31 affirming, 32 to 95 warning,
-/// 96 and more contraindicated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
-pub struct TrustVector {
-    /// Is it the machine that it says it is?
-    pub instance_identity: i16,
-    /// Is it configured as expected?
-    pub configuration: i16,
-    /// Was only expected code loaded?
-    pub executables: i16,
-    /// Is the file system as expected?
-    pub file_system: i16,
-    /// Is the hardware genuine and patched?
-    pub hardware: i16,
-    /// Is the memory closed to the host?
-    pub runtime_opaque: i16,
-    /// Is the storage closed to the host?
-    pub storage_opaque: i16,
-    /// Is what it read from outside to be trusted?
-    pub sourced_data: i16,
-}
-
-impl TrustVector {
-    /// The status that the claims add up to: the worst one.
-    pub fn status(&self) -> Status {
-        let all = [
-            self.instance_identity,
-            self.configuration,
-            self.executables,
-            self.file_system,
-            self.hardware,
-            self.runtime_opaque,
-            self.storage_opaque,
-            self.sourced_data,
-        ];
-        match all.into_iter().map(i16::unsigned_abs).max() {
-            None | Some(0 | 1) => Status::None,
-            Some(2..=31) => Status::Affirming,
-            Some(32..=95) => Status::Warning,
-            Some(_) => Status::Contraindicated,
         }
     }
 }

@@ -79,6 +79,12 @@ codes! {
     KeyUnsupported = "protocol.tee-key", 400, "JweError",
         "The guest's public key is of no supported kind",
         "Use an EC key on P-256 or P-521 (ECDH-ES+A256KW) or an RSA key of 2048 bits or more (RSA-OAEP-256).";
+    DeviceUnsupported = "protocol.device", 400, "AttestationError",
+        "No judge for this kind of device is configured",
+        "Send the evidence of devices that are judged here; the detail names them.";
+    AdditionalEvidence = "protocol.additional-evidence", 400, "AttestationError",
+        "The device evidence is not the JSON text of a map from kind to evidence",
+        "Send {\"nvidia\":{\"device_evidence_list\":[…]}} as a string, or an empty string.";
     InitDataFormat = "protocol.init-data", 400, "AttestationError",
         "The init-data is not TOML in the form of the protocol",
         "Send {\"format\":\"toml\",\"body\":…} with the text that was measured.";
@@ -157,6 +163,15 @@ codes! {
     ReferenceIncomplete = "reference.incomplete", 400, "RvpsError",
         "The reference value leaves registers of the guest to its host",
         "Make it with `coffer measure`, which names all of them.";
+    CollateralKey = "collateral.key", 400, "SerdeError",
+        "A name is that of no collateral",
+        "Write it as the list does, as in intel/tdx/tcb-info/b0c06f000000.";
+    CollateralInvalid = "collateral.invalid", 400, "SerdeError",
+        "The collateral is not in a known form",
+        "Import a bundle that `coffer collateral export` made, or a vendor's document.";
+    CollateralFull = "collateral.full", 503, "StorageBackendInitialization",
+        "The cache of collateral did not take the document",
+        "Make room: remove documents, or raise max_disk in the broker's configuration.";
     Seal = "resource.seal", 500, "JweError",
         "The resource could not be encrypted to the guest's key",
         "Attest again; if it happens twice, read the broker's log.";

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use coffer_sys_mount::{Flags, MountError, leave_initramfs, load_modules_listed_in, mount, mount_early};
+use coffer_sys_mount::{
+    Flags, MountError, leave_initramfs, load_module, load_modules_listed_in, mount, mount_early,
+};
 use coffer_sys_transport::{Kind, TransportError};
 
 use crate::console;
@@ -54,6 +56,7 @@ pub(crate) fn prepare() -> Result<Machine, BootError> {
     console::line(concat!("coffer-agent ", env!("CARGO_PKG_VERSION")));
     let count = load_modules_listed_in(Path::new("/etc/modules"))?;
     console::line(&format!("{count} kernel modules loaded"));
+    load_drivers_of_tees();
     let images = Path::new(IMAGES);
     fs::create_dir_all(images).map_err(|source| MountError::Path {
         step: "making",
@@ -64,6 +67,29 @@ pub(crate) fn prepare() -> Result<Machine, BootError> {
     let command_line = fs::read_to_string("/proc/cmdline").map_err(BootError::CommandLine)?;
     let channel = channel(&command_line)?;
     Ok(Machine { channel, command_line })
+}
+
+/// Loads the drivers of TEEs, of which a machine has at most one, and shows their requests' folder. What cannot be
+/// loaded is said and no more: the probing that follows decides what the machine has.
+fn load_drivers_of_tees() {
+    const LIST: &str = "/etc/modules.tee";
+    const CONFIGFS: &str = "/sys/kernel/config";
+    /// What a driver answers on a machine of another kind.
+    const NO_SUCH_DEVICE: i32 = 19;
+    let list = fs::read_to_string(LIST).unwrap_or_default();
+    for module in list.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        match load_module(Path::new(module)) {
+            Err(MountError::Module { source, .. }) if source.raw_os_error() == Some(NO_SUCH_DEVICE) => {}
+            Err(why) => console::line(&why.to_string()),
+            Ok(()) => {}
+        }
+    }
+    let place = Path::new(CONFIGFS);
+    if place.is_dir()
+        && let Err(why) = mount("configfs", place, "configfs", Flags::INERT, "")
+    {
+        console::line(&why.to_string());
+    }
 }
 
 /// The one word of ours on the command line. A second one would leave it to luck which is meant.

@@ -6,27 +6,25 @@ use std::path::Path;
 use std::time::Duration;
 
 use coffer_core_initdata::{Attestation, DISK_HEADER, GuestConfig, InitData, InitDataError};
-use coffer_guest_attest::{Bound, bind_init_data};
+use coffer_guest_attest::{Bound, Places, probe};
 use coffer_sys_mount::block_device_by_serial;
-use coffer_sys_tpm::Tpm;
 
 use crate::refusal;
 use crate::stop::Stop;
 
 const SERIAL: &str = "coffer-initdata";
 const DISK_PATIENCE: Duration = Duration::from_secs(10);
-const TPM: &str = "/dev/tpmrm0";
 const AGAIN: &str = "Make init-data again (`coffer run` does) and attach it as the disk coffer-initdata.";
 
-/// What the owner says, and the TPM that it is bound to.
+/// What the owner says, and the machine that it is bound to.
 pub(crate) struct Owner {
     pub(crate) init_data: InitData,
     pub(crate) config: GuestConfig,
-    /// The TPM and what was extended; none only where nothing is attested.
-    pub(crate) bound: Option<(Tpm, Bound)>,
+    /// The machine; none only where nothing is attested.
+    pub(crate) machine: Option<Bound>,
 }
 
-/// Reads and binds. Nobody but the TPM is contacted.
+/// Reads and binds. Nobody but the machine's TEE is asked.
 pub(crate) fn establish() -> Result<Owner, Stop> {
     let init_data = read()?;
     let config = match init_data.guest_config() {
@@ -36,22 +34,19 @@ pub(crate) fn establish() -> Result<Owner, Stop> {
         }
         Err(why) => return Err(unusable(&why)),
     };
-    let bound = match Tpm::open(TPM) {
-        Ok(mut tpm) => {
-            let bound = bind_init_data(&mut tpm, &init_data.digest())?;
-            Some((tpm, bound))
-        }
+    let machine = match probe(&Places::default()) {
+        Ok(machine) => Some(machine.bind(&init_data.digest())?),
         // Without attestation nobody would look at the binding; the timeline says that there is none.
         Err(_) if config.attestation == Attestation::InsecureNone => None,
         Err(why) => {
             return Err(refusal(
                 "attestation.no-tee",
-                format!("init-data requires attestation, and the machine has no TEE to attest with: {why}"),
-                "Start the machine with a TPM (`coffer doctor` says what is missing).",
+                format!("init-data requires attestation, and {why}"),
+                "Start a confidential machine, or one with a TPM (`coffer doctor` says what is missing).",
             ));
         }
     };
-    Ok(Owner { init_data, config, bound })
+    Ok(Owner { init_data, config, machine })
 }
 
 fn read() -> Result<InitData, Stop> {

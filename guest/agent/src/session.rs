@@ -7,7 +7,9 @@ use std::sync::Arc;
 use coffer_core_channel::{ImageSource, Kind, Open, RunRequest};
 use coffer_core_digest::Digest;
 use coffer_core_initdata::Attestation;
-use coffer_guest_attest::{Broker, KeyClient, Keys, Patience, TpmSource};
+use coffer_guest_attest::{
+    Broker, Devices, KeyClient, Keys, MachineSource, Patience, RecordError, RuntimeEvent,
+};
 use coffer_guest_containers::{Cgroup, ContainerSpec};
 use coffer_guest_gate::{Admitted, Authorized, Container, Gate, GateError, Pin};
 use coffer_guest_hub::Hub;
@@ -35,7 +37,10 @@ pub(crate) async fn run(
 ) -> Result<i32, Stop> {
     outbox.step("boot", "the guest is up".into());
     let owner = init_data::establish()?;
-    let binding = if owner.bound.is_some() { "bound to PCR 8" } else { "not bound: no TPM" };
+    let binding = match &owner.machine {
+        Some(machine) => format!("{}: {}", machine.tee(), machine.how()),
+        None => "not bound: the machine has no TEE".into(),
+    };
     outbox.step("init-data", format!("{}, {binding}", owner.init_data.digest()));
     let request = request(orders).await?;
     let gate = Gate::new(&owner.config);
@@ -54,6 +59,7 @@ pub(crate) async fn run(
     let store = ImageStore::new(PathBuf::from(IMAGES).join("image"), disks, keys.clone());
     let prepared = store.prepare(&*source, &found, &authorized, outbox).await?;
     if let Some(keys) = keys {
+        note_pull(&*keys, authorized.get(), outbox).await?;
         serve_hub(keys, authorized.get()).await?;
     }
     let Prepared { root, process, integrity } = prepared;
@@ -90,15 +96,15 @@ async fn attest(machine: &Machine, owner: Owner, outbox: &Outbox) -> Result<Opti
         outbox.step("attestation", "insecure-none: nobody is asked and there are no keys".into());
         return Ok(None);
     }
-    let (Some(broker), Some((tpm, bound))) = (owner.config.broker, owner.bound) else {
+    let (Some(broker), Some(bound)) = (owner.config.broker, owner.machine) else {
         return Err(refusal(
             "attestation.no-tee",
             "init-data requires attestation, and there is no broker or no TEE to attest with",
-            "Name a broker in init-data, and start the machine with a TPM.",
+            "Name a broker in init-data, and start a confidential machine or one with a TPM.",
         ));
     };
     let way = Broker::new(&broker.url, &broker.certificate, Patience::default())?;
-    let source = Arc::new(TpmSource::new(tpm, bound, machine.command_line.clone()));
+    let source = Arc::new(MachineSource::new(bound, machine.command_line.clone(), Devices::default()));
     let client = KeyClient::new(way, source, owner.init_data.text().to_owned());
     let attested = client.attest_as_expected().await?;
     let status = serde_json::to_string(&attested.status).unwrap_or_default();
@@ -148,6 +154,17 @@ fn pinned(container: &Container) -> String {
         Pin::Digest => format!("{} is pinned by init-data", container.manifest),
         Pin::Signature(key) => format!("{} is signed by key {key}", container.manifest),
     }
+}
+
+/// Measures which image was pulled, where the machine has a register for it.
+async fn note_pull(keys: &dyn Keys, image: &Container, outbox: &Outbox) -> Result<(), Stop> {
+    let event = RuntimeEvent::image_pulled(&image.image, &image.manifest).map_err(RecordError::from)?;
+    match keys.record(event).await {
+        Ok(()) => outbox.step("runtime-event", format!("PullImage {} is measured", image.manifest)),
+        Err(RecordError::NotSupported(why)) => outbox.step("runtime-event", format!("not measured: {why}")),
+        Err(why) => return Err(why.into()),
+    }
+    Ok(())
 }
 
 /// The workload's local API, for as long as the machine is on.

@@ -1,7 +1,7 @@
 //! How a session ends other than with the workload's exit code.
 
 use coffer_core_channel::Refusal;
-use coffer_guest_attest::{AttestError, BindError};
+use coffer_guest_attest::{AttestError, BindError, RecordError};
 use coffer_guest_gate::GateError;
 use coffer_guest_images::ImageError;
 
@@ -24,4 +24,4 @@ macro_rules! refused {
     )*};
 }
 
-refused!(AttestError, BindError, GateError, ImageError);
+refused!(AttestError, BindError, GateError, ImageError, RecordError);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use coffer_core_digest::Digest;
+use coffer_core_evidence::eventlog::RuntimeEvent;
 use coffer_core_evidence::{ReportData, Tee};
 use coffer_core_protocol::Algorithm;
 use coffer_core_protocol::ear::Status;
@@ -14,7 +15,7 @@ use coffer_core_secret::SecretBytes;
 use tokio::sync::Mutex;
 
 use crate::http::{Broker, Reply};
-use crate::{AttestError, Attested, Binding, EvidenceSource, Keys, Pending, pair, refused};
+use crate::{AttestError, Attested, Binding, EvidenceSource, Keys, Pending, Recorded, pair, refused};
 
 /// How often a request is answered with a new attestation (KBS protocol, client rule).
 const RENEWALS: u32 = 3;
@@ -79,11 +80,16 @@ impl KeyClient {
         let reply = self.broker.post("auth", "/auth", None, body).await?;
         let cookie = reply.cookie.clone();
         let body = accepted("auth", reply, None)?;
-        let (challenged, report_data) = attester.on_challenge(&body).map_err(|e| own("auth", e, None))?;
+        let (challenged, _) = attester.on_challenge(&body).map_err(|e| own("auth", e, None))?;
         let attempt = challenged.attempt();
+        // The devices first: the machine's evidence binds theirs.
+        let of_devices = challenged.device_report_data().map_err(|e| own("attest", e, Some(&attempt)))?;
+        let devices = self.source.devices(of_devices).await?;
+        let report_data =
+            challenged.report_data_with(&devices).map_err(|e| own("attest", e, Some(&attempt)))?;
         let evidence = self.source.evidence(report_data).await?;
         let (attesting, body) = challenged
-            .evidence(evidence, "", Some(&self.init_data))
+            .evidence(evidence, &devices, Some(&self.init_data))
             .map_err(|e| own("attest", e, Some(&attempt)))?;
         let reply = self.broker.post("attest", "/attest", cookie.as_deref(), body).await?;
         let body = accepted("attest", reply, Some(&attempt))?;
@@ -160,28 +166,44 @@ impl Keys for KeyClient {
 
     fn evidence<'a>(&'a self, runtime_data: &'a [u8], binding: Binding) -> Pending<'a, Vec<u8>> {
         Box::pin(async move {
-            let found = runtime_data.len();
-            let too_long = AttestError::RuntimeData { limit: MAX_RUNTIME_DATA, found };
-            if found > MAX_RUNTIME_DATA {
-                return Err(too_long);
-            }
-            let field = match binding {
-                Binding::Workload => Digest::of(Algorithm::Sha512, &[WORKLOAD, runtime_data].concat()),
-                Binding::Raw => {
-                    let mut field = runtime_data.to_vec();
-                    field.resize(MAX_RUNTIME_DATA, 0);
-                    Digest::from_bytes(Algorithm::Sha512, &field).map_err(|_| too_long)?
-                }
-            };
-            let evidence = self.source.evidence(ReportData::from_runtime_hash(field)).await?;
+            let evidence = self.source.evidence(of_workload(runtime_data, binding)?).await?;
             serde_json::to_vec(&evidence)
                 .map_err(|why| AttestError::Evidence { what: "its form", why: why.to_string() })
         })
     }
 
+    fn additional_evidence<'a>(&'a self, runtime_data: &'a [u8], binding: Binding) -> Pending<'a, Vec<u8>> {
+        Box::pin(async move {
+            let evidence = self.source.devices(of_workload(runtime_data, binding)?).await?;
+            Ok(if evidence.is_empty() { b"{}".to_vec() } else { evidence.into_bytes() })
+        })
+    }
+
+    fn record(&self, event: RuntimeEvent) -> Recorded<'_> {
+        self.source.record(event)
+    }
+
     fn tee(&self) -> Tee {
         self.source.tee()
     }
+}
+
+/// What evidence over data of the workload's is bound to.
+fn of_workload(runtime_data: &[u8], binding: Binding) -> Result<ReportData, AttestError> {
+    let found = runtime_data.len();
+    let too_long = AttestError::RuntimeData { limit: MAX_RUNTIME_DATA, found };
+    if found > MAX_RUNTIME_DATA {
+        return Err(too_long);
+    }
+    let field = match binding {
+        Binding::Workload => Digest::of(Algorithm::Sha512, &[WORKLOAD, runtime_data].concat()),
+        Binding::Raw => {
+            let mut field = runtime_data.to_vec();
+            field.resize(MAX_RUNTIME_DATA, 0);
+            Digest::from_bytes(Algorithm::Sha512, &field).map_err(|_| too_long)?
+        }
+    };
+    Ok(ReportData::from_runtime_hash(field))
 }
 
 /// The body of a reply that is no refusal.

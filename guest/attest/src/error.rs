@@ -3,6 +3,7 @@
 use coffer_core_channel::Refusal;
 use coffer_core_protocol::error::{Cause, ErrorBody};
 use coffer_sys_tpm::TpmError;
+use coffer_sys_tsm::TsmError;
 
 use crate::refused;
 
@@ -64,6 +65,9 @@ pub enum AttestError {
     /// The TPM did not give evidence.
     #[error("the TPM gives no evidence: {0}")]
     Tpm(#[from] TpmError),
+    /// The kernel's driver did not give evidence.
+    #[error("the TEE gives no evidence: {0}")]
+    Tsm(#[from] TsmError),
     /// A part of the evidence cannot be read.
     #[error("a part of the evidence cannot be had: {what}: {why}")]
     Evidence {
@@ -122,10 +126,10 @@ impl AttestError {
             Self::Protocol { .. } => {
                 plain("broker.protocol", "Use a broker that speaks KBS protocol 0.4 at this address.")
             }
-            Self::Tpm(_) | Self::Evidence { .. } => plain(
+            Self::Tpm(_) | Self::Tsm(_) | Self::Evidence { .. } => plain(
                 "attestation.evidence",
-                "Give the machine a TPM 2.0 with a certified attestation key (`coffer doctor` says what is \
-                 missing).",
+                "Give the machine a TEE whose driver the guest's kernel has, or a TPM 2.0 with a certified attestation \
+                 key (`coffer doctor` says what is missing).",
             ),
             Self::RuntimeData { .. } => {
                 plain("attestation.runtime-data", "Hash the data and send the digest.")

@@ -4,11 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 
 use coffer_core_evidence::Tee;
+use coffer_core_evidence::eventlog::RuntimeEvent;
 use coffer_core_protocol::ear::Status;
 use coffer_core_protocol::uri::ResourcePath;
 use coffer_core_secret::SecretBytes;
 
-use crate::AttestError;
+use crate::{AttestError, RecordError, Recorded};
 
 /// An answer that comes later.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, AttestError>> + Send + 'a>>;
@@ -41,6 +42,16 @@ pub trait Keys: Send + Sync {
 
     /// Evidence over data of the workload's, as JSON.
     fn evidence<'a>(&'a self, runtime_data: &'a [u8], binding: Binding) -> Pending<'a, Vec<u8>>;
+
+    /// Evidence of the devices over data of the workload's, as JSON: a map from kind to evidence.
+    fn additional_evidence<'a>(&'a self, _: &'a [u8], _: Binding) -> Pending<'a, Vec<u8>> {
+        Box::pin(async { Ok(b"{}".to_vec()) })
+    }
+
+    /// Measures an event of the running guest.
+    fn record(&self, _: RuntimeEvent) -> Recorded<'_> {
+        Box::pin(async { Err(RecordError::NotSupported("nothing is attested".into())) })
+    }
 
     /// The TEE.
     fn tee(&self) -> Tee;

@@ -1,6 +1,7 @@
 //! Answers: bytes as they are, JSON, or a reason with its code.
 
 use bytes::Bytes;
+use coffer_core_channel::Refusal;
 use coffer_core_secret::SecretBytes;
 use coffer_guest_attest::AttestError;
 use http_body_util::Full;
@@ -61,6 +62,10 @@ pub(crate) fn failed(error: &AttestError) -> Answer {
         _ => StatusCode::BAD_GATEWAY,
     };
     let status = if status.is_success() { StatusCode::BAD_GATEWAY } else { status };
-    let body = serde_json::to_vec(&refusal).unwrap_or_default();
-    with(status, "application/json", Bytes::from(body))
+    because(status, &refusal)
+}
+
+/// A refusal in the guest's words.
+pub(crate) fn because(status: StatusCode, refusal: &Refusal) -> Answer {
+    with(status, "application/json", Bytes::from(serde_json::to_vec(refusal).unwrap_or_default()))
 }

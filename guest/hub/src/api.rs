@@ -6,11 +6,18 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use coffer_core_initdata::Permission;
 use coffer_core_protocol::uri::ResourcePath;
-use coffer_guest_attest::{Binding, Keys};
+use coffer_guest_attest::{Binding, COCO_DOMAIN, Keys, RecordError, RuntimeEvent};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Body;
 use hyper::{Method, Request, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::answer::{self, Answer};
+
+/// The longest body that is read: an event and its JSON.
+const MAX_BODY: usize = 16 << 10;
+/// Where events are posted.
+const EVENTS: &str = "/aa/aael";
 
 /// What the API serves from.
 pub struct Hub {
@@ -29,13 +36,17 @@ impl Hub {
 }
 
 /// Answers a request.
-pub(crate) async fn answer<B>(hub: &Hub, request: &Request<B>) -> Answer {
-    if request.method() != Method::GET {
+pub(crate) async fn answer<B>(hub: &Hub, request: Request<B>) -> Answer
+where
+    B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+{
+    let expected = if request.uri().path() == EVENTS { Method::POST } else { Method::GET };
+    if request.method() != expected {
         return answer::refused(
             StatusCode::METHOD_NOT_ALLOWED,
             "hub.method",
-            "only GET is served",
-            "Use GET.",
+            &format!("only {expected} is served here"),
+            &format!("Use {expected}."),
         );
     }
     let path = request.uri().path();
@@ -43,17 +54,21 @@ pub(crate) async fn answer<B>(hub: &Hub, request: &Request<B>) -> Answer {
         return self::resource(hub, resource).await;
     }
     match path {
-        "/aa/token" | "/aa/evidence" if hub.evidence == Permission::Denied => answer::refused(
-            StatusCode::FORBIDDEN,
-            "hub.evidence.denied",
-            "init-data does not allow this workload to attest as its guest",
-            "Use /coffer/evidence, which no broker takes for the guest's own. Or set evidence = \"allowed\" in \
+        "/aa/token" | "/aa/evidence" | "/aa/additional-evidence" if hub.evidence == Permission::Denied => {
+            answer::refused(
+                StatusCode::FORBIDDEN,
+                "hub.evidence.denied",
+                "init-data does not allow this workload to attest as its guest",
+                "Use /coffer/evidence, which no broker takes for the guest's own. Or set evidence = \"allowed\" in \
              coffer.toml of the init-data, and measure again: the workload can then obtain what the broker gives \
              this guest.",
-        ),
+            )
+        }
         "/aa/token" => token(hub, request.uri().query()).await,
-        "/aa/evidence" => evidence(hub, request.uri().query(), Binding::Raw).await,
-        "/coffer/evidence" => evidence(hub, request.uri().query(), Binding::Workload).await,
+        "/aa/evidence" => evidence(hub, request.uri().query(), Of::Machine, Binding::Raw).await,
+        "/aa/additional-evidence" => evidence(hub, request.uri().query(), Of::Devices, Binding::Raw).await,
+        "/coffer/evidence" => evidence(hub, request.uri().query(), Of::Machine, Binding::Workload).await,
+        EVENTS => record(hub, request.into_body()).await,
         "/info" => answer::json(&json!({
             "tee": hub.keys.tee().name(),
             "additional_tees": [],
@@ -64,7 +79,8 @@ pub(crate) async fn answer<B>(hub: &Hub, request: &Request<B>) -> Answer {
             StatusCode::NOT_FOUND,
             "hub.path",
             "there is no such path",
-            "Use /cdh/resource/{repository}/{type}/{tag}, /coffer/evidence, /aa/token, /aa/evidence or /info.",
+            "Use /cdh/resource/{repository}/{type}/{tag}, /coffer/evidence, /aa/token, /aa/evidence, \
+             /aa/additional-evidence, /aa/aael or /info.",
         ),
     }
 }
@@ -107,7 +123,14 @@ async fn token(hub: &Hub, query: Option<&str>) -> Answer {
     }
 }
 
-async fn evidence(hub: &Hub, query: Option<&str>, binding: Binding) -> Answer {
+/// Whose evidence is asked for.
+#[derive(Clone, Copy)]
+enum Of {
+    Machine,
+    Devices,
+}
+
+async fn evidence(hub: &Hub, query: Option<&str>, of: Of, binding: Binding) -> Answer {
     let Some(text) = parameter(query, "runtime_data") else {
         return answer::refused(
             StatusCode::BAD_REQUEST,
@@ -129,9 +152,58 @@ async fn evidence(hub: &Hub, query: Option<&str>, binding: Binding) -> Answer {
             "Send base64 with &encoding=base64, or text without it.",
         );
     };
-    match hub.keys.evidence(&data, binding).await {
+    let evidence = match of {
+        Of::Machine => hub.keys.evidence(&data, binding),
+        Of::Devices => hub.keys.additional_evidence(&data, binding),
+    };
+    match evidence.await {
         Ok(evidence) => answer::json_bytes(evidence),
         Err(error) => answer::failed(&error),
+    }
+}
+
+/// Measures an event of the workload's.
+async fn record<B>(hub: &Hub, body: B) -> Answer
+where
+    B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+{
+    let malformed = |message: &str| {
+        let remedy =
+            "Post {\"domain\": …, \"operation\": …, \"content\": …}, each a text, together at most 8 KiB.";
+        answer::refused(StatusCode::BAD_REQUEST, "hub.aael", message, remedy)
+    };
+    let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
+        return malformed("the body is too long or broken off");
+    };
+    let event: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
+    let part = |name: &str| event.get(name).and_then(Value::as_str);
+    let (Some(domain), Some(operation), Some(content)) = (part("domain"), part("operation"), part("content"))
+    else {
+        return malformed("the body is no event");
+    };
+    if domain == COCO_DOMAIN {
+        return answer::refused(
+            StatusCode::FORBIDDEN,
+            "hub.aael.reserved",
+            "events of this domain are the guest's own",
+            "Use a domain of yours.",
+        );
+    }
+    let recorded = match RuntimeEvent::new(domain, operation, content) {
+        Ok(event) => hub.keys.record(event).await,
+        Err(why) => Err(why.into()),
+    };
+    match recorded {
+        Ok(()) => answer::json(&json!({})),
+        Err(why) => {
+            let status = match &why {
+                RecordError::NotSupported(_) => StatusCode::NOT_IMPLEMENTED,
+                RecordError::Event(_) => StatusCode::BAD_REQUEST,
+                RecordError::Full => StatusCode::INSUFFICIENT_STORAGE,
+                _ => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            answer::because(status, &why.refusal())
+        }
     }
 }
 

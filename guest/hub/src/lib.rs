@@ -1,8 +1,9 @@
 //! The workload's local API on 127.0.0.1:8006, with the paths of confidential containers' `api-server-rest`.
 //!
-//! What holds: it listens on loopback only, serves GET only, asks the broker for no resource that init-data does not
-//! name for the workload, and gives out nothing with which the workload could attest as its guest unless init-data says so. Bodies may be secret; nothing of them is logged.
-//! Left out: measuring events of the workload (`/aa/aael`), which needs a register of its own.
+//! What holds: it listens on loopback only, asks the broker for no resource that init-data does not name for the
+//! workload, and gives out nothing with which the workload could attest as its guest unless init-data says so. The
+//! workload may measure events of its own, which can add to the log and take nothing from it; the guest's own domain is
+//! kept from it. Bodies may be secret; nothing of them is logged.
 
 mod answer;
 mod api;
@@ -55,7 +56,7 @@ pub async fn serve(listener: TcpListener, hub: Arc<Hub>) -> std::io::Result<()> 
         tokio::spawn(async move {
             let service = service_fn(|request| {
                 let hub = Arc::clone(&hub);
-                async move { Ok::<_, Infallible>(api::answer(&hub, &request).await) }
+                async move { Ok::<_, Infallible>(api::answer(&hub, request).await) }
             });
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())

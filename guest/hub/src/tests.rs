@@ -6,7 +6,7 @@ use coffer_core_evidence::Tee;
 use coffer_core_initdata::Permission;
 use coffer_core_protocol::uri::ResourcePath;
 use coffer_core_secret::SecretBytes;
-use coffer_guest_attest::{AttestError, Binding, Keys, Pending};
+use coffer_guest_attest::{AttestError, Binding, Keys, Pending, RecordError, Recorded, RuntimeEvent};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -38,6 +38,20 @@ impl Keys for OneSecret {
         Box::pin(async move { Ok([kind, runtime_data].concat()) })
     }
 
+    fn additional_evidence<'a>(&'a self, runtime_data: &'a [u8], _: Binding) -> Pending<'a, Vec<u8>> {
+        Box::pin(async move { Ok([b"devices ", runtime_data].concat()) })
+    }
+
+    fn record(&self, event: RuntimeEvent) -> Recorded<'_> {
+        Box::pin(async move {
+            match event.operation() {
+                "start" => Ok(()),
+                "full" => Err(RecordError::Full),
+                _ => Err(RecordError::NotSupported("no register".into())),
+            }
+        })
+    }
+
     fn tee(&self) -> Tee {
         Tee::Tpm
     }
@@ -56,10 +70,9 @@ async fn ask((resources, evidence): Allowed, request: &str) -> (u16, String) {
     let address = listener.local_addr().expect("an address");
     let server = tokio::spawn(serve(listener, Arc::new(Hub::new(Arc::new(OneSecret), resources, evidence))));
     let mut stream = TcpStream::connect(address).await.expect("the hub listens");
-    stream
-        .write_all(format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
-        .await
-        .expect("sent");
+    let (request, body) = request.split_once('\n').unwrap_or((request, ""));
+    let head = format!("Host: x\r\nConnection: close\r\nContent-Length: {}", body.len());
+    stream.write_all(format!("{request} HTTP/1.1\r\n{head}\r\n\r\n{body}").as_bytes()).await.expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("an answer");
     server.abort();
@@ -87,7 +100,12 @@ async fn a_resource_that_init_data_does_not_name_is_denied() {
 
 #[tokio::test]
 async fn a_workload_attests_as_its_guest_only_where_init_data_allows_it() {
-    for request in ["GET /aa/evidence?runtime_data=x", "GET /aa/token?token_type=kbs", "GET /aa/token"] {
+    for request in [
+        "GET /aa/evidence?runtime_data=x",
+        "GET /aa/additional-evidence?runtime_data=x",
+        "GET /aa/token?token_type=kbs",
+        "GET /aa/token",
+    ] {
         for allowed in [NOTHING, RESOURCES] {
             let (status, body) = ask(allowed, request).await;
             assert_eq!(status, 403, "{request}");
@@ -95,6 +113,8 @@ async fn a_workload_attests_as_its_guest_only_where_init_data_allows_it() {
         }
     }
     assert_eq!(ask(EVIDENCE, "GET /aa/evidence?runtime_data=x").await, (200, "raw x".into()));
+    let devices = ask(EVIDENCE, "GET /aa/additional-evidence?runtime_data=x").await;
+    assert_eq!(devices, (200, "devices x".into()));
     // Evidence of the workload's own kind needs no permission, and is never the raw kind.
     for allowed in [NOTHING, EVIDENCE] {
         let answer = ask(allowed, "GET /coffer/evidence?runtime_data=x").await;
@@ -128,9 +148,34 @@ async fn what_is_not_served_is_refused_with_a_code() {
         ("GET /cdh/resource/../../etc", 400, "hub.resource"),
         ("GET /aa/token?token_type=coco_as", 400, "hub.token-type"),
         ("GET /", 404, "hub.path"),
+        ("GET /aa/aael", 405, "hub.method"),
+        ("POST /aa/evidence", 405, "hub.method"),
     ] {
         let (found, body) = ask(EVIDENCE, request).await;
         assert_eq!(found, status, "{request}");
+        assert!(body.contains(code), "{request}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_workload_measures_its_own_events_and_none_in_the_guest_s_name() {
+    let post = |domain: &str, operation: &str, content: &str| {
+        let event = serde_json::json!({"domain": domain, "operation": operation, "content": content});
+        format!("POST /aa/aael\n{event}")
+    };
+    for (request, status, code) in [
+        (post("lab.example", "start", "one event"), 200, "{}"),
+        (post("lab.example", "other", ""), 501, "runtime-event.not-supported"),
+        (post("lab.example", "full", ""), 507, "runtime-event.full"),
+        (post("two words", "start", ""), 400, "runtime-event.malformed"),
+        (post("lab.example", "start", "two\nlines"), 400, "runtime-event.malformed"),
+        (post("github.com/confidential-containers", "PullImage", "{}"), 403, "hub.aael.reserved"),
+        ("POST /aa/aael\n{}".into(), 400, "hub.aael"),
+        ("POST /aa/aael\nnothing".into(), 400, "hub.aael"),
+        (post("lab.example", "start", &"x".repeat(20_000)), 400, "hub.aael"),
+    ] {
+        let (found, body) = ask(NOTHING, &request).await;
+        assert_eq!(found, status, "{request}: {body}");
         assert!(body.contains(code), "{request}: {body}");
     }
 }

@@ -6,22 +6,40 @@
 #![allow(missing_docs, reason = "a target's name says what it feeds; the list below says the rest")]
 #![allow(clippy::unwrap_used, reason = "lab code: seeds and keys are constants that are known to be valid")]
 
+mod amd;
+mod appraisal;
 mod channel;
+mod dcap;
+mod collateral;
+mod csv;
 mod evidence;
 mod images;
 mod initdata;
+mod launch;
+mod machine;
 pub mod mutate;
+mod nvidia;
 mod protocol;
+mod signed_cbor;
 
+pub use amd::{azure_evidence, snp_certificate, snp_evidence, snp_report};
+pub use appraisal::{appraised_log, platform_policy};
 pub use channel::channel_frames;
+pub use dcap::{dcap_document, dcap_quote, event_log_claims, x509_document};
+pub use collateral::{collateral_document, collateral_import};
+pub use csv::{csv_certificate, csv_evidence};
 pub use evidence::{event_log, tpm_attest, tpm_evidence, tpm_public, tpm_signature};
 pub use images::{
     cosign, image_config, oci_document, oci_reference, ocicrypt_annotations, sealed_annotations, sealed_blob,
 };
 pub use initdata::{guest_config, init_data_annotation, init_data_disk, init_data_toml};
+pub use launch::{launch_enclave, launch_firmware, launch_igvm, launch_reference};
+pub use machine::{nsm_response, runtime_event};
+pub use nvidia::{nvidia_evidence, nvidia_ocsp, nvidia_report, nvidia_rim};
 pub use protocol::{
     jwe_open, jwk, jws_verify, kbs_attest, kbs_auth, kbs_cookie, kbs_reply, resource_uri, token,
 };
+pub use signed_cbor::{cbor, cca_token, corim, nitro_document};
 
 /// A target with inputs to begin from.
 pub struct Target {
@@ -42,6 +60,12 @@ macro_rules! targets {
 }
 
 targets! {
+    csv_certificate: csv::certificate_seeds,
+    csv_evidence: csv::evidence_seeds,
+    nvidia_evidence: nvidia::evidence_seeds,
+    nvidia_ocsp: nvidia::ocsp_seeds,
+    nvidia_report: nvidia::report_seeds,
+    nvidia_rim: nvidia::rim_seeds,
     tpm_attest: evidence::attest_seeds,
     tpm_public: evidence::public_seeds,
     tpm_signature: evidence::signature_seeds,
@@ -68,4 +92,26 @@ targets! {
     image_config: images::config_seeds,
     cosign: images::cosign_seeds,
     channel_frames: channel::seeds,
+    dcap_quote: dcap::quote_seeds,
+    dcap_document: dcap::document_seeds,
+    x509_document: dcap::x509_seeds,
+    event_log_claims: dcap::log_seeds,
+    collateral_document: collateral::document_seeds,
+    collateral_import: collateral::import_seeds,
+    platform_policy: appraisal::policy_seeds,
+    appraised_log: appraisal::log_seeds,
+    launch_firmware: launch::firmware_seeds,
+    launch_igvm: launch::igvm_seeds,
+    launch_enclave: launch::enclave_seeds,
+    launch_reference: launch::reference_seeds,
+    runtime_event: machine::event_seeds,
+    nsm_response: machine::response_seeds,
+    cbor: signed_cbor::cbor_seeds,
+    nitro_document: signed_cbor::nitro_seeds,
+    cca_token: signed_cbor::cca_seeds,
+    corim: signed_cbor::corim_seeds,
+    snp_report: amd::report_seeds,
+    snp_evidence: amd::report_json_seeds,
+    snp_certificate: amd::certificate_seeds,
+    azure_evidence: amd::azure_seeds,
 }

@@ -41,6 +41,11 @@ fn vectors(name: &str) -> Vec<Vec<u8>> {
             files.sort();
             files.iter().filter_map(|file| std::fs::read(file).ok()).collect()
         }
+        "nvidia_rim" => all(&["nvidia/sdk_NV_GPU_DRIVER_GH100_550.144.03.xml"]),
+        "csv_evidence" => all(&["csv/csv_evidence.json"]),
+        "nitro_document" => all(&["nitro/dstack_attest_nitro_attestation.cose"]),
+        "cca_token" => all(&["cca/tfrmm_cca_token.cbor", "cca/rustccatoken_cca-token-draft-ffm-00.cbor"]),
+        "corim" => all(&["corim/unsigned-good-corim.cbor", "corim/signed-example-corim.cbor"]),
         _ => Vec::new(),
     }
 }
@@ -60,6 +65,20 @@ fn no_target_panics_or_hangs_on_its_seeds_or_on_mutations_of_them() {
             let seed = &seeds[(number % seeds.len() as u64) as usize];
             let other = &seeds[(number / 7 % seeds.len() as u64) as usize];
             run(target, &mutation(seed, other, number));
+        }
+    }
+}
+
+/// What fuzzers found worth keeping is run again in every test run.
+#[test]
+fn the_committed_corpus_is_taken() {
+    let corpus = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus"));
+    for target in TARGETS {
+        let files = std::fs::read_dir(corpus.join(target.name)).map(|entries| entries.filter_map(Result::ok));
+        let files: Vec<_> = files.map(Iterator::collect).unwrap_or_default();
+        assert!(!files.is_empty(), "{} has no corpus", target.name);
+        for file in files {
+            run(target, &std::fs::read(file.path()).unwrap());
         }
     }
 }

@@ -4,12 +4,28 @@
 //! secret. Left out: imitations of a TPM's commands. Tests of those run a real swtpm.
 
 mod authority;
+mod azure;
+mod cca;
+mod csv;
+pub mod dcap;
 mod log;
+mod nitro;
+mod nvidia;
+mod snp;
 mod tpm;
 
 pub use authority::{Authority, Leaf, spki_of};
+pub use azure::AzureFixture;
+pub use cca::{CcaFixture, CcaProfile};
+pub use csv::{CSV_SERIAL, CsvFixture, CsvReport, ca_json, chip_json};
 pub use log::EventLogBuilder;
+pub use nitro::NitroFixture;
+pub use nvidia::{
+    NvidiaCertificate, NvidiaDevice, NvidiaKey, NvidiaReport, NvidiaRim, NvidiaState, nvidia_answer,
+    nvidia_pem,
+};
 pub use rcgen::{BasicConstraints, IsCa};
+pub use snp::{SnpAuthority, SnpKey, VekContent};
 pub use tpm::{KeyKind, TpmFixture, registers};
 
 /// `tcg-kp-AIKCertificate`.

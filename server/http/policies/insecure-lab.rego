@@ -22,6 +22,26 @@ deny contains {
 	object.get(cpu, "ear.status", "none") != "affirming"
 }
 
+# The same of each device that came with the machine.
+deny contains cause_denial(cause) if {
+	some name, device in object.get(input, "submods", {})
+	name != "cpu0"
+	own := object.get(object.get(device, "ear.veraison.annotated-evidence", {}), "coffer", {})
+	some cause in object.get(own, "causes", [])
+}
+
+deny contains {
+	"code": "policy.device-not-affirming",
+	"message": sprintf("The appraisal does not affirm the device %s.", [name]),
+	"expected": "affirming",
+	"found": object.get(device, "ear.status", "none"),
+	"remedy": "See what differs with `coffer explain`, or start the guest without this device.",
+} if {
+	some name, device in object.get(input, "submods", {})
+	name != "cpu0"
+	object.get(device, "ear.status", "none") != "affirming"
+}
+
 cause_denial(cause) := object.union(
 	{"code": cause.code, "message": cause.title},
 	{name: cause[name] | some name in ["expected", "found", "remedy"]; cause[name]},

@@ -1,6 +1,8 @@
 //! The calls of owners. None is reached but through [`only_admins`], which [`router`] puts before all of them.
 
 mod api;
+mod appraisal;
+mod collateral;
 mod compat;
 
 use axum::Router;
@@ -22,6 +24,7 @@ use crate::reply::Refused;
 const MAX_RESOURCE: usize = 2 << 20;
 /// Reference values with their events, policies, certificates.
 pub(crate) const MAX_BODY: usize = 1 << 20;
+const MAX_NAME: usize = 128;
 
 pub(crate) fn router(broker: &Broker) -> Router<Broker> {
     let ours = Router::new()
@@ -29,6 +32,28 @@ pub(crate) fn router(broker: &Broker) -> Router<Broker> {
         .route("/resources", get(api::resources))
         .route("/attempts", get(api::attempts))
         .route("/attempts/{id}", get(api::attempt))
+        .route("/attempts/{id}/evidence", get(api::evidence))
+        .route("/attestation-policies", get(appraisal::policies))
+        .route(
+            "/attestation-policies/{name}",
+            get(appraisal::policy).put(appraisal::put_policy).delete(appraisal::remove_policy),
+        )
+        .route("/named-values", get(appraisal::values))
+        .route("/named-values/{name}", put(appraisal::put_value).delete(appraisal::remove_value))
+        .route(
+            "/platform-policy",
+            get(appraisal::platform).put(appraisal::put_platform).delete(appraisal::reset_platform),
+        )
+        .route(
+            "/endorsements/cca",
+            get(appraisal::endorsements)
+                .put(appraisal::put_endorsements)
+                .delete(appraisal::remove_endorsements),
+        )
+        .route("/collateral", get(collateral::list).post(collateral::import))
+        .route("/collateral/fetch", post(collateral::fetch))
+        .route("/collateral/bundle", get(collateral::export))
+        .route("/collateral/documents/{*key}", delete(collateral::remove))
         .route("/policies", get(api::policies))
         .route("/policies/{name}", get(api::policy).put(api::put_policy))
         .route("/reference-values", get(api::references).post(api::add_reference))
@@ -37,9 +62,12 @@ pub(crate) fn router(broker: &Broker) -> Router<Broker> {
         .route("/trust-anchors/{name}", put(api::put_anchor).delete(api::remove_anchor));
     let upstream = Router::new()
         .route("/kbs/v0/resource-policy", post(compat::put_policy).get(compat::policies))
-        .route("/kbs/v0/attestation-policy", post(compat::attestation_policy))
+        .route(
+            "/kbs/v0/attestation-policy",
+            post(compat::put_attestation_policy).get(compat::attestation_policies),
+        )
         .route("/kbs/v0/reference-value", post(compat::add_reference).get(compat::references))
-        .route("/kbs/v0/reference-value/{id}", get(compat::reference));
+        .route("/kbs/v0/reference-value/{id}", get(compat::reference).delete(compat::remove_reference));
     Router::new()
         .nest(PREFIX, ours)
         .merge(upstream)

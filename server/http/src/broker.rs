@@ -4,20 +4,21 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use coffer_core_admin::TrustAnchor;
-use coffer_core_launch::ReferenceValues;
 use coffer_core_protocol::handshake::relying_party::Challenger;
 use coffer_core_protocol::jws::{SigningKey, VerifyingKey};
+use coffer_server_collateral::CollateralService;
 use coffer_server_store::{Store, Table};
-use coffer_verify_api::{Timestamp, Verifier};
+use coffer_verify_api::Timestamp;
 
 use crate::config::BrokerConfig;
 use crate::error::OpenError;
 use crate::intake::Intake;
 use crate::issued::Issued;
 use crate::journal::Journal;
-use crate::judges::{self, Judges, tpm_judges};
+use crate::judges::{self, JudgeSet, Judges, all_judges};
 use crate::keys::{self, Admins, ChallengeKeys};
 use crate::policies::InForce;
+use crate::standards::InForceStandards;
 use crate::tls::Tls;
 
 /// What was made at the first start, for the operator to see once.
@@ -46,6 +47,7 @@ pub(crate) struct Inner {
     pub(crate) pinned: [VerifyingKey; 1],
     pub(crate) issued: Issued,
     pub(crate) intake: Intake,
+    pub(crate) collateral: CollateralService,
     pub(crate) admins: Admins,
     pub(crate) tls: Tls,
     pub(crate) clock: Clock,
@@ -56,8 +58,8 @@ pub(crate) struct Inner {
     challenger: RwLock<Arc<Challenger>>,
     challenge_keys_due: RwLock<u64>,
     policy: RwLock<Arc<InForce>>,
-    references: RwLock<Arc<Vec<ReferenceValues>>>,
-    judges: RwLock<Arc<Vec<Arc<dyn Verifier>>>>,
+    standards: RwLock<Arc<InForceStandards>>,
+    judges: RwLock<Arc<JudgeSet>>,
     assemble: Judges,
     first_start: Option<FirstStart>,
 }
@@ -65,7 +67,7 @@ pub(crate) struct Inner {
 impl Broker {
     /// Opens the broker in its folder with the judges of shipped programs; makes it there at the first start.
     pub fn open(config: BrokerConfig) -> Result<Self, OpenError> {
-        Self::open_with(config, tpm_judges())
+        Self::open_with(config, all_judges())
     }
 
     /// As [`Broker::open`], with judges of the caller's choice.
@@ -86,7 +88,10 @@ impl Broker {
         let (admins, admin_made) = Admins::load(&store, &admin_key)?;
         let token_key = keys::token_key(&store)?;
         let tls = Tls::open(&config.data_dir.join("tls"), &config.extra_names, now)?;
-        let judges = Arc::new(assemble(&judges::anchors(&store)?));
+        let judges = Arc::new(assemble(&judges::trust(&store, &config)?)?);
+        let folder = config.collateral_folder();
+        let collateral =
+            CollateralService::open_with_clock(&folder, config.collateral.clone(), clock.clone())?;
         let challenge = keys::challenge_keys(&store, seconds(now))?;
         let policy = InForce::load(&store).map_err(|error| OpenError::Stored {
             what: "policy",
@@ -105,6 +110,7 @@ impl Broker {
             token_key,
             issued: Issued::default(),
             intake: Intake::default(),
+            collateral,
             admins,
             tls,
             clock,
@@ -113,7 +119,7 @@ impl Broker {
             challenge_keys_due: RwLock::new(0),
             challenger: RwLock::new(Arc::new(challenger(challenge, &judges))),
             policy: RwLock::new(Arc::new(policy)),
-            references: RwLock::new(Arc::new(load_references(&store)?)),
+            standards: RwLock::new(InForceStandards::load(&store)?),
             judges: RwLock::new(judges),
             assemble,
             first_start,
@@ -173,21 +179,29 @@ impl Inner {
         replace(&self.policy, Arc::new(policy));
     }
 
-    pub(crate) fn references(&self) -> Arc<Vec<ReferenceValues>> {
-        current(&self.references)
+    pub(crate) fn standards(&self) -> Arc<InForceStandards> {
+        current(&self.standards)
     }
 
-    pub(crate) fn reload_references(&self) -> Result<(), OpenError> {
-        replace(&self.references, Arc::new(load_references(&self.store)?));
+    pub(crate) fn reload_standards(&self) -> Result<(), OpenError> {
+        replace(&self.standards, InForceStandards::load(&self.store)?);
         Ok(())
     }
 
-    pub(crate) fn judges(&self) -> Arc<Vec<Arc<dyn Verifier>>> {
+    pub(crate) fn judges(&self) -> Arc<JudgeSet> {
         current(&self.judges)
     }
 
+    /// Whether judges can be made of what the store and this change say.
+    pub(crate) fn try_judges(&self, change: impl FnOnce(&mut judges::Trust)) -> Result<(), OpenError> {
+        let mut trust = judges::trust(&self.store, &self.config)?;
+        change(&mut trust);
+        (self.assemble)(&trust)?;
+        Ok(())
+    }
+
     pub(crate) fn reload_judges(&self) -> Result<(), OpenError> {
-        replace(&self.judges, Arc::new((self.assemble)(&judges::anchors(&self.store)?)));
+        replace(&self.judges, Arc::new((self.assemble)(&judges::trust(&self.store, &self.config)?)?));
         self.reload_challenger()
     }
 
@@ -217,25 +231,12 @@ fn seconds(at: Timestamp) -> u64 {
     u64::try_from(at.as_second()).unwrap_or(0)
 }
 
-fn challenger(keys: ChallengeKeys, judges: &[Arc<dyn Verifier>]) -> Challenger {
-    let challenger = Challenger::new(keys.current, judges.iter().map(|judge| judge.tee()));
+fn challenger(keys: ChallengeKeys, judges: &JudgeSet) -> Challenger {
+    let challenger = Challenger::new(keys.current, judges.machines.iter().map(|judge| judge.tee()));
     match keys.previous {
         Some(previous) => challenger.with_previous(previous),
         None => challenger,
     }
-}
-
-fn load_references(store: &Store) -> Result<Vec<ReferenceValues>, OpenError> {
-    let mut list = Vec::new();
-    for (name, body) in store.list(Table::ReferenceValues)? {
-        let read = serde_json::from_slice(body.expose());
-        list.push(read.map_err(|error: serde_json::Error| OpenError::Stored {
-            what: "reference value",
-            name,
-            why: error.to_string(),
-        })?);
-    }
-    Ok(list)
 }
 
 /// Puts the roots that the configuration names and nobody has decided about. What an admin put or removed stays so:

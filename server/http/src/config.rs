@@ -26,6 +26,35 @@ pub struct BrokerConfig {
     pub trust_anchors: Vec<TrustAnchorFile>,
     /// How many connections are served at once; more wait.
     pub max_connections: usize,
+    /// Of how many attempts the evidence is kept, so that a changed policy can be tried on it. Zero: of none.
+    pub keep_evidence: u64,
+    /// Whether tokens carry the devices' raw evidence, as upstream's do. Such tokens are long.
+    pub verbose_token: bool,
+    /// What judges ask for beyond signatures.
+    pub judges: JudgeOptions,
+    /// Where collateral comes from. An empty folder is `collateral` in the data folder.
+    pub collateral: coffer_server_collateral::Settings,
+}
+
+/// What judges ask for beyond signatures.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JudgeOptions {
+    /// AMD's revocation lists.
+    pub amd_revocation: Revocation,
+    /// NVIDIA's word on certificates (OCSP).
+    pub nvidia_revocation: Revocation,
+}
+
+/// Whether a judge does without what a vendor says of revoked certificates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Revocation {
+    /// Without it the evidence cannot be judged.
+    #[default]
+    Required,
+    /// It is heeded where it is at hand.
+    IfPresent,
 }
 
 /// A root certificate in a file.
@@ -60,6 +89,18 @@ impl BrokerConfig {
             extra_names: Vec::new(),
             trust_anchors: Vec::new(),
             max_connections: 1024,
+            keep_evidence: 0,
+            verbose_token: false,
+            judges: JudgeOptions::default(),
+            collateral: coffer_server_collateral::Settings::default(),
+        }
+    }
+
+    /// The folder of the cache of collateral.
+    pub fn collateral_folder(&self) -> PathBuf {
+        match self.collateral.folder.as_os_str().is_empty() {
+            true => self.data_dir.join("collateral"),
+            false => self.collateral.folder.clone(),
         }
     }
 

@@ -36,6 +36,12 @@ pub enum OpenError {
         /// The reason.
         why: String,
     },
+    /// What judges are made of.
+    #[error("the judges cannot be made: {0}")]
+    Trust(#[from] crate::judges::TrustError),
+    /// The cache of collateral.
+    #[error("the cache of collateral cannot be used: {0}")]
+    Collateral(#[from] coffer_server_collateral::CacheError),
     /// No thread for the journal.
     #[error("the journal could not be started: {0}")]
     Journal(std::io::Error),

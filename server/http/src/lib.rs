@@ -10,6 +10,7 @@
 mod admin;
 mod broker;
 mod call;
+mod case;
 mod config;
 mod error;
 mod intake;
@@ -23,13 +24,16 @@ mod record;
 mod reply;
 mod router;
 mod serve;
+mod standards;
 mod tls;
 mod token;
 
 pub use broker::{Broker, FirstStart};
-pub use config::{BrokerConfig, ConfigError, DEFAULT_PORT, EXAMPLE, TrustAnchorFile};
+pub use config::{
+    BrokerConfig, ConfigError, DEFAULT_PORT, EXAMPLE, JudgeOptions, Revocation, TrustAnchorFile,
+};
 pub use error::OpenError;
-pub use judges::{Judges, tpm_judges};
+pub use judges::{JudgeSet, Judges, Trust, TrustError, all_judges, tpm_judges};
 pub use serve::{ServeError, shutdown_signal};
 
 #[cfg(test)]

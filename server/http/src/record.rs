@@ -1,5 +1,7 @@
 //! What is kept of an attempt.
 
+use std::collections::BTreeMap;
+
 use coffer_core_admin::{AttemptSummary, Decision};
 use coffer_core_protocol::error::Cause;
 use coffer_server_store::{AttemptEntry, JournalEntry, Store, StoreError};
@@ -19,6 +21,9 @@ pub(crate) struct Record {
     /// As text: it is written here and in the reply, and read by those who look at the attempt.
     pub(crate) verdict: Box<RawValue>,
     pub(crate) causes: Vec<Cause>,
+    /// The verdict on each device, by its name in the token.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) devices: BTreeMap<String, Box<RawValue>>,
     /// Only for genuine evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) token: Option<String>,
@@ -34,10 +39,23 @@ impl Record {
             tee: verdict.tee.name().to_string(),
             genuine: false,
             hardware: verdict.hardware,
-            status: status_name(verdict.status).to_string(),
+            status: verdict.status.name().to_string(),
             code: causes.first().map(|cause| cause.code.clone()),
         };
-        Ok(Self { summary, verdict: bounded(verdict)?, causes, token: None })
+        let verdict = bounded(verdict, MAX_VERDICT)?;
+        Ok(Self { summary, verdict, causes, devices: BTreeMap::new(), token: None })
+    }
+
+    /// With what is said of the devices. The attempt is no better than the worst of its parts.
+    pub(crate) fn with_devices<'a>(
+        mut self,
+        devices: impl ExactSizeIterator<Item = (&'a str, &'a Verdict)>,
+    ) -> Result<Self, serde_json::Error> {
+        let share = MAX_VERDICT.checked_div(devices.len()).unwrap_or(MAX_VERDICT);
+        for (name, verdict) in devices {
+            self.devices.insert(name.to_string(), bounded(verdict, share)?);
+        }
+        Ok(self)
     }
 
     /// Of genuine evidence.
@@ -56,7 +74,7 @@ impl Record {
         Ok(JournalEntry::Attempt(AttemptEntry {
             id: self.summary.id.clone(),
             // Against the appraisal counts as refused: whoever has any TPM can make such attempts without end.
-            refused: self.token.is_none() || self.summary.status == status_name(Status::Contraindicated),
+            refused: self.token.is_none() || self.summary.status == Status::Contraindicated.name(),
             body: serde_json::to_vec(self)?,
         }))
     }
@@ -68,23 +86,14 @@ pub(crate) fn decisions(store: &Store, id: &str) -> Result<Vec<Decision>, StoreE
     Ok(bodies.iter().filter_map(|body| serde_json::from_slice(body.expose()).ok()).collect())
 }
 
-pub(crate) fn status_name(status: Status) -> &'static str {
-    match status {
-        Status::None => "none",
-        Status::Affirming => "affirming",
-        Status::Warning => "warning",
-        Status::Contraindicated => "contraindicated",
-    }
-}
-
 /// RFC 3339 to the second.
 pub(crate) fn seconds(at: jiff::Timestamp) -> String {
     jiff::Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
 }
 
-fn bounded(verdict: &Verdict) -> Result<Box<RawValue>, serde_json::Error> {
+fn bounded(verdict: &Verdict, limit: usize) -> Result<Box<RawValue>, serde_json::Error> {
     let text = to_raw_value(verdict)?;
-    match text.get().len() <= MAX_VERDICT {
+    match text.get().len() <= limit {
         true => Ok(text),
         false => to_raw_value(&Verdict { claims: serde_json::Map::new(), ..verdict.clone() }),
     }

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use coffer_core_protocol::error::{Cause, Code, ErrorBody, TYPE_PREFIX};
+use coffer_core_protocol::error::{Cause, Code, ErrorBody};
 use coffer_core_protocol::handshake::relying_party;
 use coffer_server_store::StoreError;
 use coffer_verify_api::Check;
@@ -29,19 +29,6 @@ impl Refused {
         Self::new(code, format!("{}.", code.title()))
     }
 
-    /// What the protocol has and this broker does not do.
-    pub(crate) fn not_implemented(code: &str, variant: &str, detail: &str, remedy: &str) -> Self {
-        let body = ErrorBody {
-            kind: format!("{TYPE_PREFIX}{variant}"),
-            detail: detail.to_string(),
-            code: Some(code.to_string()),
-            causes: Vec::new(),
-            remedy: Some(remedy.to_string()),
-            attempt: None,
-        };
-        Self { status: StatusCode::NOT_IMPLEMENTED, body: Box::new(body) }
-    }
-
     /// What was named is not there (any more). A list shows what is.
     pub(crate) fn missing(detail: impl Into<String>) -> Self {
         let mut refused = Self::new(Code::RouteUnknown, detail);
@@ -60,6 +47,18 @@ impl Refused {
         self
     }
 
+    /// Adds the reasons; the code stays the refusal's own.
+    pub(crate) fn listing(mut self, causes: Vec<Cause>) -> Self {
+        self.body.causes = causes;
+        self
+    }
+
+    /// Says what to do.
+    pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.body.remedy = Some(remedy.into());
+        self
+    }
+
     /// Names the attempt.
     pub(crate) fn attempt(mut self, attempt: &str) -> Self {
         self.body.attempt = Some(attempt.to_string());
@@ -75,7 +74,7 @@ impl Refused {
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let mut response = json(self.status, &self.body);
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
+        if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             response
                 .headers_mut()
                 .insert(header::RETRY_AFTER, header::HeaderValue::from_static(RETRY_AFTER_S));
@@ -116,21 +115,26 @@ fn status(code: u16) -> StatusCode {
     StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-const MAX_CAUSES: usize = 16;
+/// How many causes a refusal lists.
+pub(crate) const MAX_CAUSES: usize = 16;
 const MAX_TEXT: usize = 512;
 
 /// The failed checks that no deeper check explains, bounded for tokens and error bodies.
 pub(crate) fn causes(checks: &[Check]) -> Vec<Cause> {
+    checks.iter().flat_map(Check::causes).take(MAX_CAUSES).map(cause).collect()
+}
+
+/// One check as a cause.
+pub(crate) fn cause(check: &Check) -> Cause {
     let short = |text: &str| match text.char_indices().nth(MAX_TEXT) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_string(),
     };
-    let cause = |check: &Check| Cause {
+    Cause {
         code: check.code.clone(),
         title: short(&check.title),
         expected: check.expected.as_deref().map(short),
         found: check.found.as_deref().map(short),
         remedy: check.remedy.as_deref().map(short),
-    };
-    checks.iter().flat_map(Check::causes).take(MAX_CAUSES).map(cause).collect()
+    }
 }

@@ -1,15 +1,21 @@
 //! Listening: TLS, limits, and an orderly end.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use axum::response::Response;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -27,7 +33,12 @@ const LAST_CALL: Duration = Duration::from_secs(10);
 /// After an accept that failed (no descriptors left), the next one is not tried at once.
 const BREATH: Duration = Duration::from_millis(50);
 const HEADERS: usize = 64;
-const BUFFER: usize = 128 << 10;
+/// A head with a token of eight GPUs: their claims, and their raw evidence where the configuration asks for it.
+const BUFFER: usize = 512 << 10;
+/// How many calls one HTTP/2 connection makes at once.
+const STREAMS: u32 = 16;
+/// HTTP/2: who does not answer a ping for so long is gone.
+const PING: Duration = Duration::from_secs(20);
 const MAINTENANCE: Duration = Duration::from_secs(600);
 
 /// Serving ended with an error.
@@ -96,6 +107,9 @@ impl Broker {
                             tracing::error!(%error, "keys could not be renewed");
                         }
                     });
+                    // What is due is fetched before somebody waits for it.
+                    let broker = self.clone();
+                    tokio::spawn(async move { broker.inner().collateral.refresh().await });
                     continue;
                 }
                 Some(_) = connections.join_next() => continue,
@@ -147,21 +161,72 @@ async fn connection(
     let _place = place;
     let _ = stream.set_nodelay(true);
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_headers(HEADERS)
-        .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    tokio::pin!(connection);
-    tokio::select! {
-        // How a connection ended is for the client to know; the broker has told its decisions already.
-        _ = connection.as_mut() => return,
-        _ = stopping.changed() => (),
-        () = tokio::time::sleep(CONNECTION) => (),
+    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let stream = TokioIo::new(stream);
+    let (service, called) = noticed(router);
+    match is_h2 {
+        true => {
+            let connection = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_header_list_size(u32::try_from(BUFFER).unwrap_or(u32::MAX))
+                .max_concurrent_streams(STREAMS)
+                .keep_alive_interval(PING)
+                .keep_alive_timeout(PING)
+                .serve_connection(stream, service);
+            tokio::pin!(connection);
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                // HTTP/2 has no time limit of its own on the first head.
+                () = first_call(&called) => return,
+                _ = stopping.changed() => (),
+                () = tokio::time::sleep(CONNECTION) => (),
+            }
+            connection.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(LAST_CALL, connection).await;
+        }
+        false => {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD)
+                .max_headers(HEADERS)
+                .max_buf_size(BUFFER)
+                .serve_connection(stream, service);
+            tokio::pin!(connection);
+            tokio::select! {
+                // How a connection ended is for the client to know; the broker has told its decisions already.
+                _ = connection.as_mut() => return,
+                _ = stopping.changed() => (),
+                () = tokio::time::sleep(CONNECTION) => (),
+            }
+            connection.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(LAST_CALL, connection).await;
+        }
     }
-    connection.as_mut().graceful_shutdown();
-    let _ = tokio::time::timeout(LAST_CALL, connection).await;
+}
+
+type Noticed = Arc<AtomicBool>;
+
+/// The router, with a note of whether it was ever called.
+fn noticed(
+    router: Router,
+) -> (impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone, Noticed)
+{
+    let called = Noticed::default();
+    let note = called.clone();
+    let inner = TowerToHyperService::new(router);
+    let service = service_fn(move |request| {
+        note.store(true, Ordering::Relaxed);
+        inner.call(request)
+    });
+    (service, called)
+}
+
+/// Ready when no call came in time; never if one did.
+async fn first_call(called: &Noticed) {
+    tokio::time::sleep(HEAD).await;
+    if called.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// The file that tells clients on this machine where the broker is; gone when the broker is.

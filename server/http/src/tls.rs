@@ -93,7 +93,7 @@ impl Tls {
             .map_err(|error| OpenError::Tls(error.to_string()))?
             .with_no_client_auth()
             .with_cert_resolver(self.leaf.clone());
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
 }

@@ -1,36 +1,60 @@
 //! The attestation result as a token, bounded so that it fits a header.
 
+use std::collections::BTreeMap;
+
 use coffer_core_initdata::InitData;
-use coffer_core_protocol::ear::{self, Appraisal, CPU, Ear, TrustVector, VerifierId};
+use coffer_core_protocol::ear::{self, Appraisal, CPU, Ear, Submodule, VerifierId};
 use coffer_core_protocol::error::Cause;
 use coffer_core_protocol::handshake::relying_party::Submission;
 use coffer_core_protocol::jws::JwsError;
-use coffer_verify_api::{Status, Verdict};
+use coffer_verify_api::Verdict;
 use serde_json::{Map, Value, json};
 
 use crate::issued::Attested;
 
 const ISSUER: &str = "coffer-broker";
+/// Where no appraisal policy of the owner's appraised.
 const POLICY: &str = "coffer";
 /// A claim with more JSON than this stays in the attempt and out of the token.
 const MAX_CLAIM: usize = 4 << 10;
 const MAX_CLAIMS: usize = 24 << 10;
+/// What the claims of all devices may take together.
+const MAX_DEVICES: usize = 96 << 10;
 const MAX_INIT_DATA: usize = 8 << 10;
+/// Raw device evidence with more than this stays out of the token, whatever the configuration says.
+const MAX_ADDITIONAL: usize = 144 << 10;
+/// The member of the runtime claims that holds it.
+const ADDITIONAL: &str = "additional-evidence";
+
+/// One part of the attester, appraised.
+pub(crate) struct Part {
+    /// Its name in the token.
+    pub(crate) name: String,
+    pub(crate) verdict: Verdict,
+    pub(crate) causes: Vec<Cause>,
+    /// The owner's set of policies that appraised it, if there is one.
+    pub(crate) policy: Option<&'static str>,
+}
 
 /// The result for verified evidence, to be signed.
 pub(crate) fn result(
     submission: &Submission,
-    verdict: Verdict,
-    causes: &[Cause],
+    machine: Part,
+    devices: Vec<Part>,
     init_data: Option<&InitData>,
+    verbose: bool,
     now: u64,
 ) -> Result<Attested, JwsError> {
-    let hardware = verdict.hardware;
+    let about = json!({
+        "attempt": submission.id(),
+        "hardware": machine.verdict.hardware,
+        "causes": machine.causes,
+    });
     let appraisal = Appraisal {
-        status: status(verdict.status),
-        trust: trust(&verdict),
-        policy: POLICY.to_string(),
-        claims: bounded(verdict.claims),
+        status: machine.verdict.status,
+        trust: machine.verdict.trust,
+        policy: machine.policy.unwrap_or(POLICY).to_string(),
+        claims: bounded(machine.verdict.claims, MAX_CLAIM, MAX_CLAIMS),
         init_data: init_data.map(InitData::digest),
         init_data_claims: init_data.and_then(init_data_claims),
     };
@@ -38,40 +62,37 @@ pub(crate) fn result(
         VerifierId { developer: "coffer".to_string(), build: env!("CARGO_PKG_VERSION").to_string() };
     let mut ear = Ear::new(submission, appraisal, ISSUER, verifier, now, ear::LIFETIME_S);
     if let Some(cpu) = ear.submods.get_mut(CPU) {
-        let about = json!({
-            "attempt": submission.id(),
-            "hardware": hardware,
-            "causes": causes,
-        });
         cpu.evidence.insert("coffer".to_string(), about);
+        cpu.identifiers = machine.verdict.identifiers;
+        if let Some(Value::Object(claims)) = cpu.evidence.get_mut("runtime_data_claims")
+            && (!verbose || submission.additional.len() > MAX_ADDITIONAL)
+            && !submission.additional.is_empty()
+        {
+            claims.remove(ADDITIONAL);
+        }
     }
+    let share = MAX_DEVICES.checked_div(devices.len()).unwrap_or(MAX_DEVICES).min(MAX_CLAIMS);
+    let devices = devices.into_iter().map(|part| (part.name.clone(), device(submission, part, share)));
+    ear.submods.extend(devices.collect::<BTreeMap<_, _>>());
     Attested::new(ear)
 }
 
-fn status(status: Status) -> ear::Status {
-    match status {
-        Status::None => ear::Status::None,
-        Status::Affirming => ear::Status::Affirming,
-        Status::Warning => ear::Status::Warning,
-        Status::Contraindicated => ear::Status::Contraindicated,
-    }
-}
-
-/// AR4SI, section 2.3: 2 is affirming, 32 a warning, 96 contraindicated; 0 claims nothing.
-fn trust(verdict: &Verdict) -> TrustVector {
-    let value = match verdict.status {
-        Status::None => return TrustVector::default(),
-        Status::Affirming => 2,
-        Status::Warning => 32,
-        Status::Contraindicated => 96,
-    };
-    let hardware = if verdict.hardware { 2 } else { 0 };
-    TrustVector {
-        configuration: value,
-        executables: value,
-        hardware,
-        instance_identity: 2,
-        ..TrustVector::default()
+fn device(submission: &Submission, part: Part, share: usize) -> Submodule {
+    let mut claims = part.verdict.claims;
+    // At the top, as upstream has it; it is the same for all devices.
+    claims.remove("report_data");
+    let mut evidence = Map::new();
+    let bounded = bounded(claims, share, share);
+    evidence.insert(part.verdict.tee.name().to_string(), Value::Object(bounded));
+    evidence.insert("report_data".to_string(), submission.device_report_data.digest().hex().into());
+    let about = json!({"hardware": part.verdict.hardware, "causes": part.causes});
+    evidence.insert("coffer".to_string(), about);
+    Submodule {
+        status: part.verdict.status,
+        trust: part.verdict.trust,
+        policy: part.policy.unwrap_or(POLICY).to_string(),
+        evidence,
+        identifiers: part.verdict.identifiers,
     }
 }
 
@@ -91,12 +112,11 @@ fn length(value: &Value) -> usize {
 }
 
 /// The claims without the long ones (event logs, which are in the attempt), and not more than fits.
-fn bounded(claims: Map<String, Value>) -> Map<String, Value> {
-    let mut left = MAX_CLAIMS;
+fn bounded(claims: Map<String, Value>, longest: usize, mut left: usize) -> Map<String, Value> {
     let mut kept = Map::new();
     for (name, value) in claims {
         let length = length(&value).saturating_add(name.len());
-        if length <= MAX_CLAIM && length <= left {
+        if length <= longest && length <= left {
             left = left.saturating_sub(length);
             kept.insert(name, value);
         }
@@ -106,12 +126,6 @@ fn bounded(claims: Map<String, Value>) -> Map<String, Value> {
 
 /// The entries that are TOML, as JSON; for policies that look at them. Left out if they are long.
 fn init_data_claims(init_data: &InitData) -> Option<Value> {
-    let mut claims = Map::new();
-    for (name, text) in init_data.data() {
-        if let Some(value) = toml::from_str::<Value>(text).ok().filter(|_| name.ends_with(".toml")) {
-            claims.insert(name.clone(), value);
-        }
-    }
-    let claims = Value::Object(claims);
+    let claims = coffer_verify_appraisal::init_data_claims(init_data);
     (length(&claims) <= MAX_INIT_DATA).then_some(claims)
 }

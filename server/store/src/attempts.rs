@@ -45,6 +45,15 @@ pub enum JournalEntry {
         /// What was decided.
         body: Vec<u8>,
     },
+    /// The evidence that an attempt was made with, where evidence is kept.
+    Evidence {
+        /// The attempt's name.
+        attempt: String,
+        /// What was sent.
+        body: Vec<u8>,
+        /// How many are kept, with this one; the oldest go.
+        keep: u64,
+    },
 }
 
 /// What became of an entry. A decision that was not kept was not made: nothing may be released on it.
@@ -84,6 +93,10 @@ impl Store {
                 written.push(match entry {
                     JournalEntry::Attempt(_) => Written::Kept,
                     JournalEntry::Decision { attempt, body } => tables.decide(attempt, body)?,
+                    JournalEntry::Evidence { attempt, body, keep } => {
+                        self.keep_evidence(transaction, attempt, body, *keep)?;
+                        Written::Kept
+                    }
                 });
             }
             Ok(written)

@@ -6,6 +6,7 @@
 
 mod attempts;
 mod error;
+mod evidence;
 pub mod files;
 mod resources;
 mod seal;
@@ -18,6 +19,7 @@ use redb::{TableDefinition, WriteTransaction};
 
 pub use attempts::{AttemptEntry, JournalEntry, MAX_ATTEMPTS, MAX_DECISIONS, MAX_REFUSED, Written};
 pub use error::StoreError;
+pub use evidence::MAX_EVIDENCE;
 pub use resources::{Resource, StoredResource};
 
 use seal::SealingKey;
@@ -41,10 +43,24 @@ pub enum Table {
     TrustAnchors,
     /// The broker's own keys, and the admins' public ones.
     Keys,
+    /// Appraisal policies by name, each with its versions.
+    AttestationPolicies,
+    /// Reference values by name, for appraisal policies.
+    NamedValues,
+    /// What there is one of each: the platform policy, endorsements.
+    Settings,
 }
 
 impl Table {
-    const ALL: [Self; 4] = [Self::Policies, Self::ReferenceValues, Self::TrustAnchors, Self::Keys];
+    const ALL: [Self; 7] = [
+        Self::Policies,
+        Self::ReferenceValues,
+        Self::TrustAnchors,
+        Self::Keys,
+        Self::AttestationPolicies,
+        Self::NamedValues,
+        Self::Settings,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
@@ -52,6 +68,9 @@ impl Table {
             Self::ReferenceValues => "reference-values",
             Self::TrustAnchors => "trust-anchors",
             Self::Keys => "keys",
+            Self::AttestationPolicies => "attestation-policies",
+            Self::NamedValues => "named-values",
+            Self::Settings => "settings",
         }
     }
 
@@ -59,6 +78,8 @@ impl Table {
         TableDefinition::new(self.name())
     }
 }
+
+type Rows = redb::ReadOnlyTable<&'static str, &'static [u8]>;
 
 /// The names that were removed on purpose, each as `table/name`. Kept for ever; only owners remove names.
 const WITHDRAWN: TableDefinition<&str, ()> = TableDefinition::new("withdrawn");
@@ -162,8 +183,7 @@ impl Store {
 
     /// The value of a name.
     pub fn get(&self, table: Table, name: &str) -> Result<Option<SecretBytes>, StoreError> {
-        let transaction = self.database.begin_read()?;
-        let rows = transaction.open_table(table.definition())?;
+        let Some(rows) = self.rows(table)? else { return Ok(None) };
         match rows.get(name)? {
             Some(sealed) => self.unseal(table.name(), name, sealed.value()).map(Some),
             None => Ok(None),
@@ -172,8 +192,7 @@ impl Store {
 
     /// All names and values, in the order of the names.
     pub fn list(&self, table: Table) -> Result<Vec<(String, SecretBytes)>, StoreError> {
-        let transaction = self.database.begin_read()?;
-        let rows = transaction.open_table(table.definition())?;
+        let Some(rows) = self.rows(table)? else { return Ok(Vec::new()) };
         let mut list = Vec::new();
         for row in rows.iter()? {
             let (name, sealed) = row?;
@@ -186,8 +205,16 @@ impl Store {
 
     /// How many names there are.
     pub fn count(&self, table: Table) -> Result<u64, StoreError> {
-        let transaction = self.database.begin_read()?;
-        Ok(transaction.open_table(table.definition())?.len()?)
+        Ok(self.rows(table)?.map_or(Ok(0), |rows| rows.len())?)
+    }
+
+    /// The rows of a table; none in a store of before there was the table, which the first write makes.
+    fn rows(&self, table: Table) -> Result<Option<Rows>, StoreError> {
+        match self.database.begin_read()?.open_table(table.definition()) {
+            Ok(rows) => Ok(Some(rows)),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Stores a value, or replaces it. Durable when this returns.

@@ -258,3 +258,43 @@ fn a_store_of_before_withdrawals_opens_and_takes_them() {
     assert!(store.withdraw(Table::Policies, "resource").unwrap());
     assert!(store.was_withdrawn(Table::Policies, "resource").unwrap());
 }
+
+#[test]
+fn a_store_of_before_a_table_reads_it_as_empty_and_makes_it_when_it_is_written() {
+    let folder = filled();
+    let store = Store::open(folder.path()).unwrap();
+    let transaction = store.database.begin_write().unwrap();
+    assert!(transaction.delete_table(Table::Settings.definition()).unwrap());
+    transaction.commit().unwrap();
+    drop(store);
+    let store = Store::open(folder.path()).unwrap();
+    assert!(store.get(Table::Settings, "platform").unwrap().is_none());
+    assert!(store.list(Table::Settings).unwrap().is_empty());
+    assert_eq!(store.count(Table::Settings).unwrap(), 0);
+    store.put(Table::Settings, "platform", b"{}").unwrap();
+    assert_eq!(store.count(Table::Settings).unwrap(), 1);
+}
+
+#[test]
+fn evidence_is_a_ring_and_too_long_a_one_is_not_kept() {
+    let folder = filled();
+    let store = Store::open(folder.path()).unwrap();
+    assert!(store.evidence("00000001").unwrap().is_none());
+    let evidence = |id: usize, body: &[u8]| JournalEntry::Evidence {
+        attempt: format!("{id:08}"),
+        body: body.to_vec(),
+        keep: 3,
+    };
+    for id in 1..=5 {
+        keep(&store, &[attempt(id, false), evidence(id, b"what was sent")]);
+    }
+    let kept = |id: usize| store.evidence(&format!("{id:08}")).unwrap().is_some();
+    assert_eq!((1..=5).map(kept).collect::<Vec<_>>(), [false, false, true, true, true]);
+    // The same attempt again takes its place anew, and one that is too long takes none.
+    keep(&store, &[evidence(3, b"again")]);
+    assert!(store.evidence("00000003").unwrap().unwrap().equals(b"again"));
+    keep(&store, &[evidence(6, b"x")]);
+    assert_eq!((3..=6).map(kept).collect::<Vec<_>>(), [true, false, true, true]);
+    keep(&store, &[evidence(6, &vec![0; MAX_EVIDENCE + 1])]);
+    assert!(!kept(6) && kept(5));
+}

@@ -14,6 +14,10 @@ const MAX_INDEX: usize = 16 << 10;
 /// PPWRITE, PPREAD, OWNERREAD, AUTHREAD, NO_DA, PLATFORMCREATE.
 const PLATFORM_WRITES: u32 = 1 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 25 | 1 << 30;
 
+/// `TPMA_NV_OWNERREAD` and `TPMA_NV_AUTHREAD` (Part 2, section 13.4).
+const OWNERREAD: u32 = 1 << 17;
+const AUTHREAD: u32 = 1 << 18;
+
 /// What an index is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NvPublic {
@@ -40,9 +44,12 @@ impl Tpm {
         }
     }
 
-    /// The whole content of an index, read with its own empty authorization (TPM2_NV_Read).
+    /// The whole content of an index (TPM2_NV_Read), read with its own empty authorization, or the owner's where the
+    /// index may be read only so.
     pub fn nv_read(&mut self, index: u32) -> Result<Vec<u8>, TpmError> {
-        let size = self.nv_read_public(index)?.size;
+        let NvPublic { attributes, size } = self.nv_read_public(index)?;
+        let by =
+            if attributes & (AUTHREAD | OWNERREAD) == OWNERREAD { Hierarchy::Owner.handle() } else { index };
         if usize::from(size) > MAX_INDEX {
             let found = size.into();
             return Err(TpmError::TooLong {
@@ -57,7 +64,7 @@ impl Tpm {
         while offset < size {
             let count = size.saturating_sub(offset).min(CHUNK);
             let command =
-                Command::new("TPM2_NV_Read", 0x14e).authorized(index).handle(index).u16(count).u16(offset);
+                Command::new("TPM2_NV_Read", 0x14e).authorized(by).handle(index).u16(count).u16(offset);
             let response = self.run(&command)?;
             let mut parameters = response.parameters();
             let bytes = parameters.sized()?;

@@ -1,45 +1,71 @@
-//! `coffer explain`: the verdict tree of an attestation, as the broker decided by it.
+//! `coffer explain`: the verdict tree of an attestation, as the broker decided by it, or of evidence in a file, as
+//! the same code judges it here.
+
+use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use coffer_core_admin::{Attempt, Cause};
 use coffer_verify_api::Verdict;
 
+use crate::judge::{self, Judging};
 use crate::output::{Detail, Output, table};
 use crate::{Context, block_on};
 
 /// Which attestation.
 #[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct Options {
-    /// Its name, or the beginning of it. The last one if none is named.
-    attempt: Option<String>,
+    /// An attempt that the broker knows, by the beginning of its name (the last one if none is named), or a file
+    /// with evidence: a client's request, a TEE's wire form, or a quote or report as the device gave it.
+    #[arg(value_name = "ATTEMPT|FILE")]
+    what: Option<String>,
     /// Show every check, also those deep inside something that passed.
     #[arg(long)]
     all: bool,
     /// List the last attestations instead.
-    #[arg(long, conflicts_with = "attempt")]
+    #[arg(long, conflicts_with = "what")]
     list: bool,
+    #[command(flatten)]
+    judging: Judging,
 }
 
-pub(crate) fn run(context: &Context, options: &Options) -> Result<()> {
+const AFTER_HELP: &str = "\
+Evidence in a file is judged here, without a broker and, if its collateral was imported, without a network:
+
+  coffer explain quote.bin --expect guest.json --at 2026-03-01T00:00:00Z
+
+Exit codes for a file: 0 affirming or warning, 120 refused, 121 could not be judged (collateral is missing).";
+
+pub(crate) fn run(context: &Context, options: &Options) -> Result<ExitCode> {
+    let detail = if options.all { Detail::All } else { Detail::Usual };
+    if let Some(file) = options.what.as_deref().map(Path::new).filter(|path| path.is_file()) {
+        return judge::explain(context, file, &options.judging, detail);
+    }
+    options.judging.only_for_files()?;
     let admin = context.home.broker_access(&context.broker)?.admin()?;
     let attempts = block_on(async { Ok(admin.attempts().await?) })?;
     if options.list {
-        return context.output.show(&attempts, |attempts| {
+        context.output.show(&attempts, |attempts| {
             let row = |a: &coffer_core_admin::AttemptSummary| {
                 let code = a.code.clone().unwrap_or_else(|| "-".into());
                 vec![a.id.clone(), a.at.clone(), a.tee.clone(), a.status.clone(), code]
             };
             table(&["ATTEMPT", "AT", "TEE", "STATUS", "CAUSE"], &attempts.iter().map(row).collect::<Vec<_>>())
-        });
+        })?;
+        return Ok(ExitCode::SUCCESS);
     }
-    let beginning = options.attempt.as_deref().unwrap_or_default();
+    let beginning = options.what.as_deref().unwrap_or_default();
     let Some(chosen) = attempts.iter().find(|attempt| attempt.id.starts_with(beginning)) else {
-        bail!("the broker knows no such attestation; `coffer explain --list` shows those that it knows");
+        bail!(
+            "{beginning:?} is neither a file nor an attestation that the broker knows; `coffer explain --list` shows \
+             those that it knows"
+        );
     };
     let attempt = block_on(async { Ok(admin.attempt(&chosen.id).await?) })?;
     let verdict: Option<Verdict> = serde_json::from_value(attempt.verdict.clone()).ok();
-    let detail = if options.all { Detail::All } else { Detail::Usual };
-    context.output.show(&attempt, |attempt| text(context.output, attempt, verdict.as_ref(), detail))
+    context.output.show(&attempt, |attempt| text(context.output, attempt, verdict.as_ref(), detail))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn text(output: Output, attempt: &Attempt, verdict: Option<&Verdict>, detail: Detail) -> String {

@@ -91,6 +91,16 @@ impl Home {
         self.0.join("cache")
     }
 
+    /// The cache of collateral.
+    pub(crate) fn collateral(&self) -> PathBuf {
+        self.0.join("collateral")
+    }
+
+    /// Where collateral comes from.
+    pub(crate) fn collateral_settings(&self) -> PathBuf {
+        self.0.join("collateral.toml")
+    }
+
     fn client(&self) -> Result<Client> {
         let path = self.0.join("client.toml");
         match std::fs::read_to_string(&path) {

@@ -4,15 +4,18 @@
 //! `coffer run` ends with the workload's own code, 120 when guest or broker refused, 125 when the sandbox failed.
 
 mod broker;
+mod collateral;
 mod doctor;
 mod explain;
 mod guest;
 mod home;
 mod image;
 mod init_data;
+mod judge;
 mod measure;
 mod output;
 mod policy;
+mod recorded;
 mod reference;
 mod run;
 mod secret;
@@ -74,6 +77,9 @@ enum Command {
     /// Add and list the roots of attestation keys that the broker trusts.
     #[command(subcommand)]
     Trust(trust::Command),
+    /// Fetch, import and list collateral: TCB info, revocation lists, endorsements.
+    #[command(subcommand)]
+    Collateral(collateral::Command),
     /// Run an image in a sandbox.
     Run(run::Options),
     /// Say why an attestation was accepted or refused: every check, expected and found.
@@ -124,8 +130,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Ref(command) => reference::run(&context, command)?,
         Command::Policy(command) => policy::run(&context, command)?,
         Command::Trust(command) => trust::run(&context, command)?,
+        Command::Collateral(command) => collateral::run(&context, command)?,
         Command::Run(options) => return run::run(&context, options),
-        Command::Explain(options) => explain::run(&context, &options)?,
+        Command::Explain(options) => return explain::run(&context, &options),
         Command::Broker(options) => broker::run(&context, &options)?,
         Command::Doctor(options) => return doctor::run(&context, &options),
         Command::Completion { shell } => {

@@ -60,10 +60,15 @@ impl Output {
             Status::Affirming => self.paint("32", "affirming"),
             Status::Warning => self.paint("33", "warning"),
             Status::Contraindicated => self.paint("31", "contraindicated"),
-            Status::None => "none".to_string(),
+            Status::None => self.paint("33", "not judged"),
         };
-        let by = if verdict.hardware { "hardware" } else { "software, which protects nothing from its host" };
-        text.push_str(&format!("{} evidence ({by}): {status}\n", verdict.tee));
+        // Of evidence that is not genuine nothing is known, not even that.
+        let by = match (verdict.hardware, verdict.claims.is_empty()) {
+            (true, _) => " (hardware)",
+            (false, true) => "",
+            (false, false) => " (software, which protects nothing from its host)",
+        };
+        text.push_str(&format!("{} evidence{by}: {status}\n", verdict.tee));
         self.checks(&mut text, &verdict.checks, "", detail);
         text
     }
@@ -76,6 +81,7 @@ impl Output {
             let (branch, below) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
             let mark = match check.outcome {
                 Outcome::Passed => self.paint("32", "✓"),
+                Outcome::Warning => self.paint("33", "!"),
                 Outcome::Failed => self.paint("31", "✗"),
                 Outcome::Unavailable => self.paint("33", "?"),
                 Outcome::Informational => self.paint("36", "i"),

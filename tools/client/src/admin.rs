@@ -1,9 +1,13 @@
-//! Admin calls: resources, policies, reference values, trust anchors, attempts.
+//! Admin calls: resources, policies, reference values, trust anchors, attempts. What evidence is judged by and with is
+//! in `standards` and `collateral`.
+
+mod collateral;
+mod standards;
 
 use bytes::Bytes;
 use coffer_core_admin::{
-    Attempt, AttemptList, AttemptSummary, Info, NamedTrustAnchor, PREFIX, PolicyBody, PolicyList,
-    ReferenceList, ResourceInfo, ResourceList, TrustAnchor, TrustAnchorList,
+    Attempt, AttemptList, AttemptSummary, Info, KeptEvidence, NamedTrustAnchor, PREFIX, PolicyBody,
+    PolicyList, ReferenceList, ResourceInfo, ResourceList, TrustAnchor, TrustAnchorList,
 };
 use coffer_core_protocol::uri::ResourcePath;
 use coffer_core_secret::SecretBytes;
@@ -127,6 +131,11 @@ impl AdminClient {
         self.get(&named("attempts", id)).await
     }
 
+    /// What an attestation was made with, where the broker keeps it.
+    pub async fn attempt_evidence(&self, id: &str) -> Result<KeptEvidence, ClientError> {
+        self.get(&format!("{}/evidence", named("attempts", id))).await
+    }
+
     /// What the broker is. A cheap way to learn whether it answers and takes the key.
     pub async fn info(&self) -> Result<Info, ClientError> {
         self.get("/info").await
@@ -138,10 +147,24 @@ impl AdminClient {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let answer = self.server.send(self.call(Method::GET, &format!("{PREFIX}{path}"))).await?;
+        self.read(path, self.call(Method::GET, &format!("{PREFIX}{path}"))).await
+    }
+
+    async fn post<T: Serialize, A: DeserializeOwned>(&self, path: &str, body: &T) -> Result<A, ClientError> {
+        let request = self.call(Method::POST, &format!("{PREFIX}{path}")).json(body);
+        self.read(path, request).await
+    }
+
+    async fn read<A: DeserializeOwned>(&self, path: &str, request: RequestBuilder) -> Result<A, ClientError> {
+        let answer = self.server.send(request).await?;
         let not_understood =
             |error: serde_json::Error| ClientError::Answer { what: path.to_string(), why: error.to_string() };
         serde_json::from_slice(&answer.body).map_err(not_understood)
+    }
+
+    async fn delete(&self, path: &str) -> Result<(), ClientError> {
+        self.server.send(self.call(Method::DELETE, &format!("{PREFIX}{path}"))).await?;
+        Ok(())
     }
 
     async fn put<T: Serialize>(&self, path: &str, body: &T) -> Result<(), ClientError> {

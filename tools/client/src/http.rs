@@ -83,6 +83,15 @@ impl Server {
 
     /// Sends, and reads an answer of bounded length. A status other than 2xx is a refusal.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Answer, ClientError> {
+        self.send_bounded(request, ANSWER_LIMIT).await
+    }
+
+    /// As [`Server::send`], with another bound on the answer.
+    pub(crate) async fn send_bounded(
+        &self,
+        request: RequestBuilder,
+        limit: usize,
+    ) -> Result<Answer, ClientError> {
         let unreachable =
             |error: reqwest::Error| ClientError::Unreachable { url: self.url.clone(), why: chain(&error) };
         let mut response = request.send().await.map_err(unreachable)?;
@@ -90,8 +99,8 @@ impl Server {
         let cookie = session_cookie(&response);
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if body.len().saturating_add(chunk.len()) > ANSWER_LIMIT {
-                let why = format!("it is longer than {ANSWER_LIMIT} bytes");
+            if body.len().saturating_add(chunk.len()) > limit {
+                let why = format!("it is longer than {limit} bytes");
                 return Err(ClientError::Answer { what: response.url().path().to_string(), why });
             }
             body.extend_from_slice(&chunk);

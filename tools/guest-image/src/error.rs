@@ -76,7 +76,7 @@ pub enum GuestImageError {
     },
     /// A module is compressed in a way that the builder does not read.
     #[error(
-        "module {path} is compressed. Modules are read plain or as .ko.zst, as Debian 12 and Ubuntu have them; use their kernel"
+        "module {path} is compressed. Modules are read plain, as .ko.zst or as .ko.xz, as Debian and Ubuntu have them; use their kernel"
     )]
     CompressedModule {
         /// The file.

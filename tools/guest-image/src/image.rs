@@ -29,6 +29,10 @@ pub const GUEST_MODULES: &[&str] = &[
     "sha256-ssse3",
 ];
 
+/// The drivers of TEEs. Of those that the kernel has, the machine takes the one that it is made for; the older kernels of
+/// plain guests have none.
+const TEE_MODULES: &[&str] = &["tdx-guest", "sev-guest", "arm-cca-guest", "nsm"];
+
 /// The best compression for the time: a guest is built once, and read and hashed at each start.
 const COMPRESSION: i32 = 19;
 /// The manifest's form.
@@ -97,17 +101,23 @@ pub fn build(spec: &BuildSpec<'_>) -> Result<Built, GuestImageError> {
     let agent = read(&spec.agent)?;
     check_agent(&spec.agent, &agent)?;
     let kernel = read(&spec.kernel.image)?;
-    let modules = modules::resolve(spec.kernel, spec.modules)?;
+    let modules = modules::resolve(spec.kernel, spec.modules, TEE_MODULES)?;
 
     let mut archive = Archive::default();
     for directory in ["dev", "etc", "lib", MODULE_DIRECTORY, "proc", "run", "sys"] {
         archive.directory(directory, 0o755);
     }
-    let list: String =
-        modules.iter().map(|module| format!("/{MODULE_DIRECTORY}/{}\n", module.file_name)).collect();
+    let list = |modules: &[modules::Module]| -> String {
+        modules.iter().map(|module| format!("/{MODULE_DIRECTORY}/{}\n", module.file_name)).collect()
+    };
+    let (needed, optional) = (list(&modules.needed), list(&modules.optional));
+    let modules: Vec<_> = modules.needed.into_iter().chain(modules.optional).collect();
     let components = modules.iter().map(|module| component(&module.file_name, &module.content)).collect();
     let agent_component = component("coffer-agent", &agent);
-    archive.file("etc/modules", 0o644, list.into_bytes());
+    archive.file("etc/modules", 0o644, needed.into_bytes());
+    if !optional.is_empty() {
+        archive.file("etc/modules.tee", 0o644, optional.into_bytes());
+    }
     archive.file("init", 0o755, agent);
     for module in modules {
         archive.file(&format!("{MODULE_DIRECTORY}/{}", module.file_name), 0o644, module.content);

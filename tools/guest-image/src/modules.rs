@@ -1,6 +1,7 @@
 //! Which modules a guest loads, in an order in which each finds what it needs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::GuestImageError;
@@ -19,13 +20,32 @@ pub(crate) struct Module {
     pub(crate) content: Vec<u8>,
 }
 
-/// The named modules and what they need, each after what it needs; in the order of `names` where they are free.
-pub(crate) fn resolve(kernel: &Kernel, names: &[&str]) -> Result<Vec<Module>, GuestImageError> {
+/// Modules to load.
+pub(crate) struct Resolved {
+    /// Those without which a guest cannot start.
+    pub(crate) needed: Vec<Module>,
+    /// Those that the kernel happens to have.
+    pub(crate) optional: Vec<Module>,
+}
+
+/// The named modules and what they need, each after what it needs; in the order of `names` where they are free. Of
+/// `optional` only those that this kernel has.
+pub(crate) fn resolve(
+    kernel: &Kernel,
+    names: &[&str],
+    optional: &[&str],
+) -> Result<Resolved, GuestImageError> {
     let mut search = Search { kernel, tree: Tree::read(kernel)?, done: BTreeSet::new(), order: Vec::new() };
     for name in names {
         search.visit(&canonical(name), None, &mut Vec::new())?;
     }
-    Ok(search.order)
+    let needed = std::mem::take(&mut search.order);
+    for name in optional.iter().map(|name| canonical(name)) {
+        if search.tree.files.contains_key(&name) {
+            search.visit(&name, None, &mut Vec::new())?;
+        }
+    }
+    Ok(Resolved { needed, optional: search.order })
 }
 
 struct Search<'a> {
@@ -70,22 +90,31 @@ impl Search<'_> {
     }
 }
 
-/// The module in a `.ko` or `.ko.zst` file, and its name without a compression's ending.
+/// The module in a `.ko`, `.ko.zst` or `.ko.xz` file, and its name without a compression's ending.
 fn read_module(file: &Path) -> Result<(String, Vec<u8>), GuestImageError> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let read = || std::fs::read(file).map_err(GuestImageError::file("read", file));
-    if name.ends_with(".ko") {
-        return Ok((name.into_owned(), read()?));
+    let content = std::fs::read(file).map_err(GuestImageError::file("read", file))?;
+    let (plain, content) = match name.rsplit_once('.') {
+        Some((_, "ko")) => (&*name, Ok(content)),
+        Some((plain, "zst")) => (plain, zstd::bulk::decompress(&content, LARGEST_MODULE)),
+        Some((plain, "xz")) => (plain, unpack_xz(&content)),
+        _ => return Err(GuestImageError::CompressedModule { path: file.into() }),
+    };
+    if !plain.ends_with(".ko") {
+        return Err(GuestImageError::CompressedModule { path: file.into() });
     }
-    match name.strip_suffix(".zst") {
-        Some(plain) if plain.ends_with(".ko") => {
-            let content = zstd::bulk::decompress(&read()?, LARGEST_MODULE).map_err(|error| {
-                GuestImageError::DamagedModule { path: file.into(), reason: error.to_string() }
-            })?;
-            Ok((plain.to_owned(), content))
-        }
-        _ => Err(GuestImageError::CompressedModule { path: file.into() }),
-    }
+    let damaged = |error: std::io::Error| GuestImageError::DamagedModule {
+        path: file.into(),
+        reason: error.to_string(),
+    };
+    Ok((plain.to_owned(), content.map_err(damaged)?))
+}
+
+fn unpack_xz(content: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    let limit = u64::try_from(LARGEST_MODULE).unwrap_or(u64::MAX);
+    lzma_rust2::XzReader::new(content, false).take(limit).read_to_end(&mut out)?;
+    Ok(out)
 }
 
 /// The modules that a kernel has.

@@ -178,8 +178,46 @@ fn a_kernel_says_the_packages_that_it_and_its_modules_came_from() {
 #[test]
 fn a_module_of_another_compression_is_refused_as_such() {
     let root = tempfile::tempdir().unwrap();
-    let error = run(root.path(), &with("zip.ko.xz", b"\xfd7zXZ".to_vec()), &["zip"]).unwrap_err();
+    let error = run(root.path(), &with("zip.ko.gz", b"\x1f\x8b".to_vec()), &["zip"]).unwrap_err();
     assert!(matches!(error, GuestImageError::CompressedModule { .. }), "{error}");
+    for (file, content) in [("zip.ko.xz", b"\xfd7zXZ".to_vec()), ("zap.ko.zst", b"\x28\xb5".to_vec())] {
+        let root = tempfile::tempdir().unwrap();
+        let error = run(root.path(), &with(file, content), &[&file[..3]]).unwrap_err();
+        assert!(matches!(error, GuestImageError::DamagedModule { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_module_in_xz_is_the_module_that_was_compressed() {
+    use std::io::Write as _;
+    let mut writer = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::default()).unwrap();
+    writer.write_all(&module("dm-mod", "")).unwrap();
+    let packed = run_in_new(&with("packed.ko.xz", writer.finish().unwrap()), &["packed"]);
+    let plain = run_in_new(&with("packed.ko", module("dm-mod", "")), &["packed"]);
+    assert_eq!(names(&packed), ["dm-mod.ko", "packed.ko"]);
+    assert_eq!(packed.initramfs, plain.initramfs);
+}
+
+fn run_in_new(modules: &[(&str, Vec<u8>)], names: &[&str]) -> Built {
+    let root = tempfile::tempdir().unwrap();
+    run(root.path(), modules, names).unwrap()
+}
+
+#[test]
+fn drivers_of_tees_come_along_where_the_kernel_has_them_and_stop_no_guest() {
+    let plain = run_in_new(&usual(), &["xts"]);
+    assert_eq!(names(&plain), ["ecb.ko", "xts.ko"]);
+    let mut with_drivers = with("tdx-guest.ko", module("tsm,dm-mod", ""));
+    with_drivers.push(("tsm.ko", module("", "")));
+    let able = run_in_new(&with_drivers, &["xts"]);
+    assert_eq!(names(&able), ["ecb.ko", "xts.ko", "tsm.ko", "dm-mod.ko", "tdx-guest.ko"]);
+    let archive = zstd::decode_all(able.initramfs.as_slice()).unwrap();
+    let text = String::from_utf8_lossy(&archive).into_owned();
+    assert!(
+        !text.contains("xts.ko\n/lib/modules/tsm.ko"),
+        "what must be loaded and what may be are two lists"
+    );
+    assert!(text.contains("/lib/modules/tsm.ko\n/lib/modules/dm-mod.ko\n/lib/modules/tdx-guest.ko\n"));
 }
 
 #[test]

@@ -283,9 +283,14 @@ mod tests {
 
     #[test]
     fn a_key_never_leaves_its_folder() {
-        for text in
-            ["nvidia/rim/..", "nvidia/rim/a/b", "amd/crl/", "hygon/hsk-cek/a b", "nvidia/rim/\u{e9}", "intel/x"]
-        {
+        for text in [
+            "nvidia/rim/..",
+            "nvidia/rim/a/b",
+            "amd/crl/",
+            "hygon/hsk-cek/a b",
+            "nvidia/rim/\u{e9}",
+            "intel/x",
+        ] {
             text.parse::<CollateralKey>().expect_err(text);
         }
         assert!(!CollateralKey::is_name("../x") && CollateralKey::is_name("GH100_550.1"));

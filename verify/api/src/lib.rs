@@ -11,6 +11,7 @@ mod tree;
 use std::collections::BTreeMap;
 
 use coffer_core_digest::Digest;
+pub use coffer_core_evidence::ar4si::{Status, TrustVector};
 use coffer_core_evidence::eventlog::Event;
 use coffer_core_evidence::{ReportData, Tee};
 pub use jiff::Timestamp;
@@ -18,7 +19,7 @@ use serde_json::{Map, Value};
 
 pub use collateral::{Collateral, CollateralKey, Document, NoCollateral, PckCa, Shelf, UnknownCollateral};
 pub use posture::{Posture, Tcb, TcbStatus};
-pub use tree::{Check, Outcome, Status, Verdict};
+pub use tree::{Check, Outcome, Verdict};
 
 /// What one judge is asked.
 pub struct Question<'a> {

@@ -28,6 +28,10 @@ pub struct Posture {
     pub chip: Option<String>,
     /// The generation: `Milan`, an FMSPC in hexadecimal, `HOPPER`.
     pub generation: Option<String>,
+    /// Numbers that reference values set a bound to: `isvprodid` and `isvsvn` of an enclave, `guest-svn`.
+    pub versions: BTreeMap<String, u64>,
+    /// Whether documents past their time were used, which a judge does only where it was made to.
+    pub stale_collateral: Option<bool>,
 }
 
 /// How well a platform is patched.
@@ -38,6 +42,8 @@ pub struct Tcb {
     pub status: Option<TcbStatus>,
     /// The date of that level, RFC 3339.
     pub date: Option<String>,
+    /// The number of the vendor's evaluation that says so (Intel's `tcbEvaluationDataNumber`).
+    pub evaluation: Option<u32>,
     /// The advisories that apply to it, as in `INTEL-SA-00615`.
     pub advisories: Vec<String>,
     /// The security version of each component: `bootloader`, `snp`, `microcode`; `sgx-01`, `pce`.

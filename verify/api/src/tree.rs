@@ -4,6 +4,7 @@
 //! Left out: drawing it, which is for the programs that show it.
 
 use coffer_core_evidence::Tee;
+use coffer_core_evidence::ar4si::{Status, TrustVector};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -13,6 +14,8 @@ use serde_json::{Map, Value};
 pub enum Outcome {
     /// As expected.
     Passed,
+    /// Not the best, and accepted by a policy that says so.
+    Warning,
     /// Not as expected.
     Failed,
     /// Could not be checked, because something outside the evidence is missing.
@@ -76,6 +79,11 @@ impl Check {
         Self::new(code, title, Outcome::Unavailable)
     }
 
+    /// A check that found what is accepted, and should be mended.
+    pub fn warning(code: impl Into<String>, title: impl Into<String>) -> Self {
+        Self::new(code, title, Outcome::Warning)
+    }
+
     /// Something seen of which nothing was expected.
     pub fn informational(code: impl Into<String>, title: impl Into<String>) -> Self {
         Self::new(code, title, Outcome::Informational)
@@ -93,6 +101,7 @@ impl Check {
         let outcome = match () {
             () if worst(Outcome::Failed) => Outcome::Failed,
             () if worst(Outcome::Unavailable) => Outcome::Unavailable,
+            () if worst(Outcome::Warning) => Outcome::Warning,
             () if worst(Outcome::Passed) => Outcome::Passed,
             () => Outcome::Informational,
         };
@@ -140,26 +149,17 @@ impl Check {
 
     /// The failed checks that have no failed check under them: the causes.
     pub fn causes(&self) -> Vec<&Check> {
-        let deeper: Vec<&Check> = self.children.iter().flat_map(Self::causes).collect();
-        match deeper.is_empty() && self.outcome == Outcome::Failed {
+        self.deepest(Outcome::Failed)
+    }
+
+    /// The checks with this outcome that have none with it under them.
+    pub fn deepest(&self, outcome: Outcome) -> Vec<&Check> {
+        let deeper: Vec<&Check> = self.children.iter().flat_map(|child| child.deepest(outcome)).collect();
+        match deeper.is_empty() && self.outcome == outcome {
             true => vec![self],
             false => deeper,
         }
     }
-}
-
-/// The overall result, in the words of AR4SI (draft-ietf-rats-ar4si, section 3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// Nothing was appraised.
-    None,
-    /// All that was expected was found.
-    Affirming,
-    /// Acceptable, with something to look at.
-    Warning,
-    /// Not as expected.
-    Contraindicated,
 }
 
 /// What the appraisal says of one attester: the answer, with its reasons.
@@ -171,16 +171,28 @@ pub struct Verdict {
     pub hardware: bool,
     /// The answer.
     pub status: Status,
+    /// The answer in detail (AR4SI, section 2.3).
+    #[serde(default)]
+    pub trust: TrustVector,
     /// The reasons.
     pub checks: Vec<Check>,
     /// The claims, for policies and tokens.
     pub claims: Map<String, Value>,
+    /// What an appraisal policy says that the workload is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identifiers: Option<Value>,
 }
 
 impl Verdict {
-    /// The failed checks that no deeper check explains.
+    /// Why the answer is not better: the failed checks that no deeper check explains; where none failed, those that
+    /// could not be made, and those that warn.
     pub fn causes(&self) -> Vec<&Check> {
-        self.checks.iter().flat_map(Check::causes).collect()
+        let deepest = |outcome| self.checks.iter().flat_map(move |check| check.deepest(outcome));
+        let failed: Vec<&Check> = deepest(Outcome::Failed).collect();
+        match (failed.is_empty(), self.status) {
+            (false, _) | (true, Status::Affirming) => failed,
+            (true, _) => deepest(Outcome::Unavailable).chain(deepest(Outcome::Warning)).collect(),
+        }
     }
 }
 

@@ -24,8 +24,23 @@ pub(crate) struct Difference<'a> {
     pub(crate) found: Option<&'a Event>,
 }
 
-/// The component that an event measures, by its type and tag.
-pub(crate) fn component(event: &Event) -> Component {
+/// The component that an event measures. What was predicted of its register decides: an event with the digest of a
+/// predicted one is that one; one of a type that was predicted for one component only is of this component.
+fn component(event: &Event, predicted: &[&PredictedEvent]) -> Component {
+    let same = predicted.iter().find(|own| event.digest(own.digest.algorithm()) == Some(&own.digest));
+    if let Some(own) = same {
+        return own.component;
+    }
+    let kind = event.kind.name();
+    let mut of_kind = predicted.iter().filter(|own| kind == Some(own.kind.as_str())).map(|own| own.component);
+    match of_kind.next() {
+        Some(one) if of_kind.all(|other| other == one) => one,
+        _ => by_kind(event),
+    }
+}
+
+/// The component by the event's type and tag alone.
+pub(crate) fn by_kind(event: &Event) -> Component {
     match event.kind {
         EventType::S_CRTM_VERSION
         | EventType::S_CRTM_CONTENTS
@@ -72,12 +87,14 @@ pub(crate) fn differences<'a>(
     events: &'a [Event],
     register: u32,
 ) -> BTreeMap<Component, Difference<'a>> {
+    let of_register: Vec<&PredictedEvent> =
+        predicted.iter().filter(|event| event.register == register).collect();
     let mut sides: BTreeMap<Component, (Vec<&PredictedEvent>, Vec<&Event>)> = BTreeMap::new();
-    for event in predicted.iter().filter(|event| event.register == register) {
+    for event in &of_register {
         sides.entry(event.component).or_default().0.push(event);
     }
     for event in events.iter().filter(|event| event.is_extended() && event.register == register) {
-        sides.entry(component(event)).or_default().1.push(event);
+        sides.entry(component(event, &of_register)).or_default().1.push(event);
     }
     let first = |(component, (expected, found)): (Component, (Vec<&'a PredictedEvent>, Vec<&'a Event>))| {
         let same = |index: usize| match (expected.get(index), found.get(index)) {

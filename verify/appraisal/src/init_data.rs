@@ -1,40 +1,65 @@
 //! Init-data against the reference value and against the register that binds it.
 
 use coffer_core_digest::Digest;
-use coffer_core_evidence::eventlog::init_data_in_bank;
 use coffer_core_initdata::InitData;
-use coffer_core_launch::{ExpectedInitData, ReferenceValues};
+use coffer_core_launch::{ExpectedInitData, ReferenceValues, init_data_register, place_init_data};
 use coffer_verify_api::{Check, Claims};
 
-use crate::{PREDICT_AGAIN, source};
+use crate::{PREDICT_AGAIN, registers, source};
 
-/// The register that the guest's agent extends by the init-data's digest.
-pub(crate) const REGISTER: u32 = 8;
 const CODE: &str = "measurement.init-data";
 
-/// The group `init-data`.
-pub(crate) fn check(claims: &Claims, reference: &ReferenceValues, sent: Option<&InitData>) -> Check {
-    let name = format!("pcr{REGISTER}");
-    let expected = reference.registers().get(&name);
-    let check = match (claims.registers.get(&name), sent) {
-        (None, _) => Check::failed(CODE, format!("The evidence does not quote register {REGISTER}"))
-            .expected(expected.map(Digest::to_string).unwrap_or_default()),
-        (Some(quoted), Some(sent)) if register_for(&sent.digest(), reference) != *quoted => {
+/// Whether the init-data that was sent is what the guest was given: the check that holds whatever the owner's policy
+/// says. None where none was sent.
+pub(crate) fn bound(claims: &Claims, sent: Option<&InitData>) -> Option<Check> {
+    let digest = sent?.digest();
+    let Some(name) = init_data_register(claims.tee) else {
+        let title = format!("Init-data was sent, and {} evidence binds none", claims.tee);
+        return Some(Check::failed(CODE, title).expected("no init-data").found(digest.to_string()));
+    };
+    let Some(quoted) = claims.registers.get(name) else {
+        let title = format!("The evidence does not quote {}", registers::label(name));
+        return Some(Check::failed(CODE, title).found(digest.to_string()));
+    };
+    let placed = place_init_data(claims.tee, quoted.algorithm(), Some(&digest)).map(|(_, value)| value);
+    Some(match placed == Some(*quoted) {
+        true => Check::passed(CODE, "The init-data that was sent is what the guest was given")
+            .found(digest.to_string()),
+        false => {
+            let expected = placed.as_ref().map(Digest::to_string).unwrap_or_default();
             Check::failed(CODE, "The init-data that was sent is not what the guest measured")
-                .expected(format!("register {REGISTER} as {}", register_for(&sent.digest(), reference)))
+                .expected(format!("{} as {expected}", registers::label(name)))
                 .found(quoted.to_string())
                 .remedy("The guest was given other init-data than it sends; look at what the host attached.")
         }
-        (Some(quoted), _) if expected == Some(quoted) => as_expected(reference),
-        (Some(quoted), _) => differs(reference, sent, quoted),
-    };
-    Check::group("init-data", "Init-data", vec![check])
+    })
 }
 
-/// The register after this digest alone was extended.
-fn register_for(digest: &Digest, reference: &ReferenceValues) -> Digest {
-    let bank = reference.bank();
-    Digest::zero(bank).extend(init_data_in_bank(digest, bank).as_bytes())
+/// The group `init-data`. None where the platform binds none and none was sent.
+pub(crate) fn check(claims: &Claims, reference: &ReferenceValues, sent: Option<&InitData>) -> Option<Check> {
+    let bound = bound(claims, sent).filter(Check::has_failed);
+    let check = match (init_data_register(reference.platform()), bound) {
+        (_, Some(failed)) => failed,
+        (None, None) => return None,
+        (Some(name), None) => compared(claims, reference, name, sent)?,
+    };
+    Some(Check::group("init-data", "Init-data", vec![check]))
+}
+
+fn compared(
+    claims: &Claims,
+    reference: &ReferenceValues,
+    name: &str,
+    sent: Option<&InitData>,
+) -> Option<Check> {
+    // Not named: the value leaves it open, and is refused as incomplete where it may not.
+    let expected = reference.registers().get(name);
+    Some(match claims.registers.get(name) {
+        None => Check::failed(CODE, format!("The evidence does not quote {}", registers::label(name)))
+            .expected(expected?.to_string()),
+        Some(quoted) if expected? == quoted => as_expected(reference),
+        Some(quoted) => differs(reference, name, sent, quoted),
+    })
 }
 
 fn as_expected(reference: &ReferenceValues) -> Check {
@@ -47,12 +72,12 @@ fn as_expected(reference: &ReferenceValues) -> Check {
     check.source(source(reference))
 }
 
-fn differs(reference: &ReferenceValues, sent: Option<&InitData>, quoted: &Digest) -> Check {
-    let nothing = *quoted == Digest::zero(reference.bank());
+fn differs(reference: &ReferenceValues, name: &str, sent: Option<&InitData>, quoted: &Digest) -> Check {
+    let nothing = *quoted == Digest::zero(quoted.algorithm());
     let found = match sent {
         Some(sent) => sent.digest().to_string(),
         None if nothing => "none".to_owned(),
-        None => format!("init-data that was not sent; register {REGISTER} is {quoted}"),
+        None => format!("init-data that was not sent; {} is {quoted}", registers::label(name)),
     };
     let (title, expected) = match reference.init_data() {
         None => ("The guest was given init-data, and none was expected", "none".to_owned()),

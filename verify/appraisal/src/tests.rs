@@ -1,5 +1,9 @@
 //! One recorded boot, changed in one place at a time: each change is refused and named.
 
+mod kinds;
+mod owners;
+mod platforms;
+
 use std::collections::BTreeMap;
 
 use coffer_core_digest::{Algorithm, Digest};
@@ -12,7 +16,7 @@ use coffer_core_launch::ReferenceValues;
 use coffer_verify_api::{Check, Claims, OBLIGATORY, Outcome, Status, Timestamp, Verdict, Verified};
 use proptest::prelude::*;
 
-use crate::appraise;
+use crate::{PlatformPolicy, Sent, Standards, appraise};
 
 const BANK: Algorithm = Algorithm::Sha256;
 const BOOT_LOG: &[u8] = include_bytes!("../../../core/launch/testdata/boot.log");
@@ -106,7 +110,9 @@ impl Guest {
     }
 
     fn appraise(&self, references: &[ReferenceValues], at: &str) -> Verdict {
-        appraise(&self.verified(), references, self.sent.as_ref(), at.parse::<Timestamp>().unwrap())
+        let standards = Standards { references, platform: &PlatformPolicy::default(), policy: None };
+        let sent = Sent { init_data: self.sent.as_ref(), ..Sent::NOTHING };
+        appraise(&self.verified(), &standards, &sent, at.parse::<Timestamp>().unwrap())
     }
 }
 

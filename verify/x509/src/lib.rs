@@ -1,7 +1,8 @@
 //! Certificate paths to a root of ours, at a given time.
 //!
 //! The search and the signatures are webpki's; this crate asks it the right questions and turns a refusal
-//! into a sentence about one certificate. Left out: revocation and host names.
+//! into a sentence about one certificate. Beside it are thin readers of certificates and of revocation lists, for
+//! judges whose makers bind evidence to them. Left out: host names, and OCSP.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![cfg_attr(
@@ -15,8 +16,12 @@
 )]
 
 mod blame;
+mod certificate;
+mod crl;
+pub mod der;
 mod paths;
 mod purpose;
+pub mod signed;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +33,8 @@ use webpki::aws_lc_rs as algorithms;
 use webpki::{EndEntityCert, anchor_from_trusted_cert};
 
 pub use blame::Which;
+pub use certificate::{Certificate, CertificateError, pem_certificates};
+pub use crl::Crl;
 pub use paths::Paths;
 pub use purpose::Purpose;
 

@@ -4,6 +4,7 @@
 //! becomes evidence only when its replay equals quoted registers, and then only digests are covered, not the
 //! events' data. Left out: canonical event logs (CEL), which nothing of ours writes.
 
+mod aael;
 mod describe;
 mod kind;
 mod note;
@@ -16,6 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_core_digest::{Algorithm, Digest};
 
+pub use aael::{
+    AAEL_TAG, COCO_DOMAIN, MAX_RUNTIME_EVENT, RUNTIME_REGISTER, RuntimeEvent, RuntimeEventError, entry_bytes,
+    register_of_pcr, with_runtime_events,
+};
 pub use describe::{Description, LINUX_INITRD_TAG, LINUX_LOAD_OPTIONS_TAG, command_line_bytes, device_path};
 pub use kind::EventType;
 pub use note::{INIT_DATA_TAG, command_line_note, init_data_event, init_data_in_bank, noted_command_line};
@@ -58,7 +63,7 @@ pub struct Bank {
     pub id: u16,
     /// Bytes in a digest, as the log's header gives it.
     pub digest_size: u16,
-    /// The algorithm, or none where it is unknown (SM3): its digests are skipped.
+    /// The algorithm, or none where it is unknown: its digests are skipped.
     pub algorithm: Option<Algorithm>,
 }
 

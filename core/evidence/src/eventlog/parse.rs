@@ -13,7 +13,7 @@ const MAX_BANKS: u32 = 16;
 /// Registers are 0 to 23; some logs of confidential guests and vendors go a little higher.
 const MAX_REGISTER: u32 = 31;
 
-const SPEC_ID_CRYPTO_AGILE: &[u8] = b"Spec ID Event03\0";
+pub(super) const SPEC_ID_CRYPTO_AGILE: &[u8] = b"Spec ID Event03\0";
 const STARTUP_LOCALITY: &[u8] = b"StartupLocality\0";
 
 /// Why bytes are not an event log.
@@ -142,6 +142,7 @@ const fn known(id: u16) -> Option<Algorithm> {
         0x000b => Some(Algorithm::Sha256),
         0x000c => Some(Algorithm::Sha384),
         0x000d => Some(Algorithm::Sha512),
+        0x0012 => Some(Algorithm::Sm3),
         _ => None,
     }
 }

@@ -218,10 +218,27 @@ fn a_size_beyond_the_end_is_refused_without_reserving_it() {
 
 #[test]
 fn digests_of_an_unknown_algorithm_are_skipped_by_the_header_s_size() {
+    let mut bytes = own_log(&[event(7, EventType::SEPARATOR, &[0; 4])]);
+    // SHA3-256 (TCG Algorithm Registry 1.34, table 3) in the header and in the event.
+    let ids: Vec<usize> =
+        bytes.windows(2).enumerate().filter(|(_, pair)| *pair == [0x0b, 0]).map(|(at, _)| at).collect();
+    for at in ids {
+        bytes[at] = 0x27;
+    }
+    let log = EventLog::parse(&bytes).unwrap();
+    assert_eq!(log.banks(), [Bank { id: 0x27, digest_size: 32, algorithm: None }]);
+    assert!(log.events().iter().all(|event| event.digests.is_empty()));
+    assert!(log.replay(Algorithm::Sha256).is_empty());
+}
+
+#[test]
+fn a_log_of_a_hygon_platform_replays_in_sm3() {
     let Some(bytes) = vector("ccel/trustee_CCEL_data_csv") else { return };
     let log = EventLog::parse(&bytes).unwrap();
-    assert_eq!(log.banks(), [Bank { id: 0x12, digest_size: 32, algorithm: None }]);
-    assert!(log.events().iter().all(|event| event.digests.is_empty()));
+    assert_eq!(log.banks(), [Bank { id: 0x12, digest_size: 32, algorithm: Some(Algorithm::Sm3) }]);
+    let separators: Vec<_> = log.events().iter().filter(|event| event.kind == EventType::SEPARATOR).collect();
+    assert!(!separators.is_empty() && separators.iter().all(|event| event.is_covered(Algorithm::Sm3)));
+    assert!(!log.replay(Algorithm::Sm3).is_empty());
     assert!(log.replay(Algorithm::Sha256).is_empty());
 }
 

@@ -74,6 +74,7 @@ pub const fn alg_id(algorithm: Algorithm) -> u16 {
         Algorithm::Sha256 => 0x000b,
         Algorithm::Sha384 => 0x000c,
         Algorithm::Sha512 => 0x000d,
+        Algorithm::Sm3 => 0x0012,
     }
 }
 
@@ -84,6 +85,7 @@ pub const fn algorithm(id: u16) -> Option<Algorithm> {
         0x000b => Some(Algorithm::Sha256),
         0x000c => Some(Algorithm::Sha384),
         0x000d => Some(Algorithm::Sha512),
+        0x0012 => Some(Algorithm::Sm3),
         _ => None,
     }
 }

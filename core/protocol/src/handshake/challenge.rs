@@ -147,6 +147,7 @@ fn hash_byte(hash: Algorithm) -> u8 {
         Algorithm::Sha256 => 1,
         Algorithm::Sha384 => 2,
         Algorithm::Sha512 => 3,
+        Algorithm::Sm3 => 4,
     }
 }
 

@@ -41,6 +41,16 @@ fn report_data(hash: Algorithm, claims: &Value) -> Result<ReportData, NotCanonic
     Ok(ReportData::from_runtime_hash(jcs::digest(hash, claims)?))
 }
 
+/// What recorded evidence must be bound to, given the runtime data that was sent with it: for the machine's TEE with
+/// the devices' evidence, for devices without.
+pub fn recorded_report_data(
+    hash: Algorithm,
+    runtime: &RuntimeData,
+    additional: Option<&str>,
+) -> Result<ReportData, NotCanonical> {
+    report_data(hash, &runtime_claims(runtime, additional))
+}
+
 /// The name of an attempt: 32 hexadecimal digits that both ends and the log derive from the nonce.
 pub fn attempt_id(nonce: &str) -> String {
     let bytes = b64::from_std(nonce).unwrap_or_else(|_| nonce.as_bytes().to_vec());

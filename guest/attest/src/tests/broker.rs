@@ -26,6 +26,7 @@ pub(super) enum Transport {
 struct State {
     attestations: u32,
     init_data: Option<String>,
+    additional: String,
     key_exchange: Option<String>,
     forget: u32,
     refuse: Option<(Code, String)>,
@@ -84,6 +85,10 @@ impl FakeBroker {
 
     pub(super) fn init_data(&self) -> Option<String> {
         self.state.lock().expect("state").init_data.clone()
+    }
+
+    pub(super) fn additional(&self) -> String {
+        self.state.lock().expect("state").additional.clone()
     }
 
     pub(super) fn key_exchange(&self) -> Option<String> {
@@ -179,6 +184,12 @@ fn answer(head: &str, body: &[u8], parts: &Parts) -> (u16, String, Vec<u8>) {
             let submission = parts.challenger.accept(cookie, body, 1000).expect("accepted");
             assert_eq!(submission.primary["bound-to"], submission.report_data.digest().hex());
             state.attestations += 1;
+            if !submission.additional.is_empty() {
+                let devices: serde_json::Value = serde_json::from_str(&submission.additional).expect("a map");
+                let bound = &devices["nvidia"]["bound-to"];
+                assert_eq!(*bound, submission.device_report_data.digest().hex());
+            }
+            state.additional = submission.additional;
             state.init_data = submission.init_data;
             state.tee_pubkey = Some(submission.tee_pubkey);
             let (status, verdict) = match &state.failed_check {

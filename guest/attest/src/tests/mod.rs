@@ -3,6 +3,7 @@
 mod broker;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use broker::{FakeBroker, Transport};
@@ -13,8 +14,12 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Evidence that only says what it is bound to.
-struct Stated;
+/// Evidence that only says what it is bound to, and counts how often it was asked for.
+#[derive(Default)]
+struct Stated {
+    asked: AtomicU32,
+    with_device: bool,
+}
 
 impl EvidenceSource for Stated {
     fn tee(&self) -> Tee {
@@ -22,7 +27,14 @@ impl EvidenceSource for Stated {
     }
 
     fn evidence(&self, report_data: ReportData) -> Pending<'_, Value> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move { Ok(json!({"bound-to": report_data.digest().hex()})) })
+    }
+
+    fn devices(&self, report_data: ReportData) -> Pending<'_, String> {
+        let evidence = json!({"nvidia": {"bound-to": report_data.digest().hex()}}).to_string();
+        let evidence = if self.with_device { evidence } else { String::new() };
+        Box::pin(async move { Ok(evidence) })
     }
 }
 
@@ -30,8 +42,12 @@ const PATIENCE: Patience =
     Patience { attempts: 2, pause: Duration::from_millis(5), timeout: Duration::from_secs(10) };
 
 fn client(url: &str, certificate: &str) -> KeyClient {
+    client_of(url, certificate, Arc::new(Stated::default()))
+}
+
+fn client_of(url: &str, certificate: &str, source: Arc<Stated>) -> KeyClient {
     let broker = Broker::new(url, certificate, PATIENCE).expect("broker");
-    KeyClient::new(broker, Arc::new(Stated), "algorithm = \"sha256\"".into())
+    KeyClient::new(broker, source, "algorithm = \"sha256\"".into())
 }
 
 fn key() -> ResourcePath {
@@ -49,6 +65,39 @@ async fn a_resource_is_opened_with_the_key_that_was_in_the_evidence() {
     assert_eq!(broker.attestations(), 1, "one attestation serves both");
     assert_eq!(broker.init_data().as_deref(), Some("algorithm = \"sha256\""));
     assert_eq!(broker.key_exchange().as_deref(), Some("X25519MLKEM768"));
+}
+
+#[tokio::test]
+async fn the_device_is_asked_once_for_each_session_key_however_many_resources_are_fetched() {
+    let broker = FakeBroker::start(Transport::Plain).await;
+    let source = Arc::new(Stated::default());
+    let client = Arc::new(client_of(&broker.url, &broker.certificate, Arc::clone(&source)));
+    let fetches = (0..16).map(|_| {
+        let client = Arc::clone(&client);
+        tokio::spawn(async move { client.resource(&key()).await.map(drop) })
+    });
+    for fetch in fetches.collect::<Vec<_>>() {
+        fetch.await.expect("ran").expect("released");
+    }
+    client.token().await.expect("a token");
+    assert_eq!(source.asked.load(Ordering::SeqCst), 1);
+    broker.forget_tokens(1);
+    client.resource(&key()).await.expect("released");
+    assert_eq!(source.asked.load(Ordering::SeqCst), 2, "a new key, a new quote");
+}
+
+#[tokio::test]
+async fn the_evidence_of_devices_is_sent_and_bound_by_that_of_the_machine() {
+    let broker = FakeBroker::start(Transport::Plain).await;
+    let source = Arc::new(Stated { with_device: true, ..Stated::default() });
+    let client = client_of(&broker.url, &broker.certificate, source);
+    // The broker compares what the machine's evidence is bound to with the hash over what was sent.
+    client.attest_as_expected().await.expect("attested");
+    let sent: Value = serde_json::from_str(&broker.additional()).expect("a map");
+    assert_eq!(sent["nvidia"]["bound-to"].as_str().map(str::len), Some(96));
+    let devices = client.additional_evidence(b"abc", Binding::Raw).await.expect("evidence");
+    let devices: Value = serde_json::from_slice(&devices).expect("JSON");
+    assert!(devices["nvidia"]["bound-to"].as_str().is_some_and(|text| text.starts_with("61626300")));
 }
 
 #[tokio::test]

@@ -3,15 +3,18 @@
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use coffer_core_admin::{
-    Attempt, AttemptList, Info, PolicyBody, PolicyList, ReferenceList, ResourceInfo, ResourceList,
-    TrustAnchor, TrustAnchorList,
+    Attempt, AttemptList, Info, KeptEvidence, PolicyBody, PolicyList, ReferenceList, ResourceInfo,
+    ResourceList, TrustAnchor, TrustAnchorList,
 };
 use coffer_core_launch::ReferenceValues;
 use coffer_core_protocol::error::Code;
 use coffer_server_store::Table;
+use serde_json::Value;
 
-use super::MAX_BODY;
+use super::{MAX_BODY, MAX_NAME};
 use crate::broker::Broker;
 use crate::call::{Answer, blocking, body};
 use crate::error::OpenError;
@@ -22,14 +25,13 @@ use crate::reply::{Refused, json};
 
 /// How many attempts a list has.
 const LISTED: usize = 200;
-const MAX_NAME: usize = 128;
 
 pub(crate) async fn info(State(broker): State<Broker>) -> Answer {
     let inner = broker.inner();
     let info = Info {
         version: env!("CARGO_PKG_VERSION").to_string(),
         kbs_protocol: "0.1.0 to 0.4.0".to_string(),
-        tees: inner.judges().iter().map(|judge| judge.tee().name().to_string()).collect(),
+        tees: inner.judges().machines.iter().map(|judge| judge.tee().name().to_string()).collect(),
         resources: inner.store.resource_count()?,
         reference_values: inner.store.count(Table::ReferenceValues)?,
         trust_anchors: inner.store.count(Table::TrustAnchors)?,
@@ -81,7 +83,33 @@ pub(crate) async fn attempt(State(broker): State<Broker>, Path(id): Path<String>
         summary.code = decisions.last().and_then(|last| Some(last.causes.first()?.code.clone()));
     }
     let verdict = serde_json::from_str(record.verdict.get()).map_err(|_| Code::Internal)?;
-    Ok(json(StatusCode::OK, &Attempt { summary, verdict, causes: record.causes, decisions }))
+    let mut devices = std::collections::BTreeMap::new();
+    for (name, verdict) in record.devices {
+        devices.insert(name, serde_json::from_str(verdict.get()).map_err(|_| Code::Internal)?);
+    }
+    let claims = record.token.as_deref().and_then(token_claims);
+    Ok(json(StatusCode::OK, &Attempt { summary, verdict, causes: record.causes, decisions, devices, claims }))
+}
+
+/// What a token says, without what makes it one.
+fn token_claims(token: &str) -> Option<Value> {
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice(&payload).ok()
+}
+
+/// What the attempt was made with, if the broker keeps it.
+pub(crate) async fn evidence(State(broker): State<Broker>, Path(id): Path<String>) -> Answer {
+    let store = &broker.inner().store;
+    let missing = || {
+        Refused::missing(
+            "There is no evidence of that attempt. The broker keeps that of the last `keep_evidence`.",
+        )
+    };
+    let record = store.attempt(&id)?.and_then(|body| Record::read(body.expose())).ok_or_else(missing)?;
+    let body = store.evidence(&id)?.ok_or_else(missing)?;
+    let request = serde_json::from_slice(body.expose()).map_err(|_| Code::Internal)?;
+    let (tee, at) = (record.summary.tee, record.summary.at);
+    Ok(json(StatusCode::OK, &KeptEvidence { attempt: id, tee, at, request }))
 }
 
 pub(crate) async fn policies() -> Answer {
@@ -130,8 +158,8 @@ fn known_policy(name: &str) -> Result<(), Refused> {
 }
 
 pub(crate) async fn references(State(broker): State<Broker>) -> Answer {
-    let references = broker.inner().references();
-    let values = references.iter().filter_map(|values| serde_json::to_value(values).ok()).collect();
+    let standards = broker.inner().standards();
+    let values = standards.references.iter().filter_map(|values| serde_json::to_value(values).ok()).collect();
     Ok(json(StatusCode::OK, &ReferenceList { reference_values: values }))
 }
 
@@ -152,7 +180,7 @@ pub(super) async fn store_reference(broker: &Broker, values: ReferenceValues) ->
     let body = serde_json::to_vec(&values).map_err(|_| Code::Internal)?;
     change(broker, "reference value", id.clone(), move |broker| {
         broker.inner().store.put(Table::ReferenceValues, &id, &body)?;
-        broker.inner().reload_references().map(|()| true)
+        broker.inner().reload_standards().map(|()| true)
     })
     .await
 }
@@ -160,7 +188,7 @@ pub(super) async fn store_reference(broker: &Broker, values: ReferenceValues) ->
 pub(crate) async fn remove_reference(State(broker): State<Broker>, Path(id): Path<String>) -> Answer {
     change(&broker, "reference value", id.clone(), move |broker| {
         let found = broker.inner().store.delete(Table::ReferenceValues, &id)?;
-        broker.inner().reload_references().map(|()| found)
+        broker.inner().reload_standards().map(|()| found)
     })
     .await
 }
@@ -197,7 +225,7 @@ pub(crate) async fn remove_anchor(State(broker): State<Broker>, Path(name): Path
 }
 
 /// One change at a time, off the threads that serve; `false` means that there was nothing to remove.
-async fn change(
+pub(super) async fn change(
     broker: &Broker,
     what: &'static str,
     name: String,
@@ -214,11 +242,11 @@ async fn change(
     }
 }
 
-fn failed(error: OpenError) -> Refused {
+pub(super) fn failed(error: OpenError) -> Refused {
     tracing::error!(%error, "the store failed");
     Refused::plain(Code::StoreUnavailable)
 }
 
-fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
     serde_json::from_slice(body).map_err(|error| Refused::new(Code::Malformed, format!("{error}.")))
 }

@@ -2,6 +2,7 @@
 
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use coffer_core_admin::PolicyBody;
@@ -11,11 +12,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::MAX_BODY;
-use super::api;
+use super::{api, appraisal};
 use crate::broker::Broker;
-use crate::call::{Answer, body};
+use crate::call::{Answer, blocking, body};
 use crate::policies::RESOURCE;
 use crate::reply::{Refused, json};
+use crate::standards;
 
 #[derive(Deserialize)]
 struct ResourcePolicy {
@@ -36,14 +38,35 @@ pub(crate) async fn policies() -> Answer {
     Ok(json(StatusCode::OK, &[RESOURCE]))
 }
 
-/// Appraisal is this broker's own (D7). A stored policy that decides nothing would be a lie.
-pub(crate) async fn attestation_policy() -> Answer {
-    Err(Refused::not_implemented(
-        "policy.attestation-unsupported",
-        "PolicyEngineError",
-        "This broker appraises with reference values and does not evaluate attestation policies.",
-        "Add reference values with `coffer ref add`, and put what else must hold into the resource policy.",
-    ))
+#[derive(Deserialize)]
+struct AttestationPolicy {
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+    policy_id: String,
+    policy: String,
+}
+
+/// `{"type": "rego", "policy_id": "default_cpu", "policy": base64 of Rego}`.
+pub(crate) async fn put_attestation_policy(State(broker): State<Broker>, request: Request) -> Answer {
+    let body = body(request, MAX_BODY).await?;
+    let wrong = |why: String| Refused::new(Code::PolicyInvalid, why);
+    let policy: AttestationPolicy =
+        serde_json::from_slice(&body).map_err(|error| wrong(format!("{error}.")))?;
+    if let Some(kind) = policy.kind.filter(|kind| kind != "rego") {
+        let kind: String = kind.chars().take(32).collect();
+        return Err(wrong(format!("Policies of type {kind:?} are not evaluated; send type \"rego\".")));
+    }
+    let rego = decode(&policy.policy).ok_or_else(|| wrong("The policy is not base64.".to_string()))?;
+    let rego = String::from_utf8(rego).map_err(|_| wrong("The policy is not UTF-8 text.".to_string()))?;
+    appraisal::store_policy(&broker, &policy.policy_id, rego).await
+}
+
+/// The names of the policies that there are.
+pub(crate) async fn attestation_policies(State(broker): State<Broker>) -> Answer {
+    let found = blocking(move || standards::histories(&broker.inner().store)).await?.map_err(api::failed)?;
+    let current = found.iter().filter(|(name, history)| history.info(name).current.is_some());
+    let names: Vec<&str> = current.map(|(name, _)| name.as_str()).collect();
+    Ok(json(StatusCode::OK, &names))
 }
 
 #[derive(Deserialize)]
@@ -53,45 +76,91 @@ struct Message {
     payload: String,
 }
 
-/// Our reference values as they are, or inside upstream's message (`type` `sample`).
+/// Our reference values as they are, or inside upstream's message: `sample` with ours or with values by name, or
+/// `corim` with either.
 pub(crate) async fn add_reference(State(broker): State<Broker>, request: Request) -> Answer {
     let body = body(request, MAX_BODY).await?;
     let wrong = |why: String| Refused::new(Code::ReferenceInvalid, why);
     let value: Value = serde_json::from_slice(&body).map_err(|error| wrong(format!("{error}.")))?;
-    let value = match Message::deserialize(&value) {
-        Err(_) => value,
-        Ok(message) if message.kind == "sample" => {
-            let payload =
-                decode(&message.payload).ok_or_else(|| wrong("The payload is not base64.".to_string()))?;
-            serde_json::from_slice(&payload).map_err(|error| wrong(format!("{error}.")))?
+    let Ok(message) = Message::deserialize(&value) else { return ours(&broker, value).await };
+    let payload = decode(&message.payload).ok_or_else(|| wrong("The payload is not base64.".to_string()))?;
+    match message.kind.as_str() {
+        "sample" => {
+            let value: Value =
+                serde_json::from_slice(&payload).map_err(|error| wrong(format!("{error}.")))?;
+            match value {
+                // Ours have registers and a platform; upstream's are lists or values by name.
+                Value::Object(members)
+                    if !(members.contains_key("registers") && members.contains_key("platform")) =>
+                {
+                    appraisal::store_values(&broker, members.into_iter().collect()).await
+                }
+                other => ours(&broker, other).await,
+            }
         }
-        Ok(message) => {
-            let kind: String = message.kind.chars().take(32).collect();
-            return Err(wrong(format!("Messages of type {kind:?} are not read; send type \"sample\".")));
+        "corim" => corim(&broker, &payload).await,
+        other => {
+            let kind: String = other.chars().take(32).collect();
+            Err(wrong(format!("Messages of type {kind:?} are not read; send type \"sample\" or \"corim\".")))
         }
-    };
-    let values: ReferenceValues = serde_json::from_value(value).map_err(|error| {
-        wrong(format!(
-            "{error}. Lists of values by name are for upstream's attestation policies, which are not evaluated here."
-        ))
-    })?;
-    api::store_reference(&broker, values).await
+    }
 }
 
+async fn ours(broker: &Broker, value: Value) -> Answer {
+    let bytes = serde_json::to_vec(&value).map_err(|_| Code::Internal)?;
+    let values = ReferenceValues::from_json(&bytes)
+        .map_err(|error| Refused::new(Code::ReferenceInvalid, format!("{error}.")))?;
+    api::store_reference(broker, values).await
+}
+
+/// The ids of reference values, and the names of named ones.
 pub(crate) async fn references(State(broker): State<Broker>) -> Answer {
-    let references = broker.inner().references();
-    let ids: Vec<&str> = references.iter().map(ReferenceValues::id).collect();
-    Ok(json(StatusCode::OK, &ids))
+    let standards = broker.inner().standards();
+    let ids = standards.references.iter().map(ReferenceValues::id);
+    let names: Vec<&str> = ids.chain(standards.values.iter().map(|(name, _)| name.as_str())).collect();
+    Ok(json(StatusCode::OK, &names))
 }
 
 pub(crate) async fn reference(State(broker): State<Broker>, Path(id): Path<String>) -> Answer {
-    let references = broker.inner().references();
-    match references.iter().find(|values| values.id() == id) {
-        Some(values) => Ok(json(StatusCode::OK, values)),
-        None => Err(Refused::missing("There are no reference values of that name.")),
+    let standards = broker.inner().standards();
+    let ours = standards.references.iter().find(|values| values.id() == id);
+    match (ours, standards.values.get(&id)) {
+        (Some(values), _) => Ok(json(StatusCode::OK, values)),
+        (None, Some(value)) => Ok(json(StatusCode::OK, value)),
+        (None, None) => Err(Refused::missing("There are no reference values of that name.")),
+    }
+}
+
+pub(crate) async fn remove_reference(State(broker): State<Broker>, Path(id): Path<String>) -> Answer {
+    let named = broker.inner().standards().values.get(&id).is_some();
+    match named {
+        true => appraisal::remove_value(State(broker), Path(id)).await,
+        false => api::remove_reference(State(broker), Path(id)).await,
     }
 }
 
 fn decode(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).or_else(|_| STANDARD.decode(text)).ok()
+}
+
+/// Reference values of ours in a CoRIM, or another's by name. It is not signed: who sends it here is an admin.
+async fn corim(broker: &Broker, payload: &[u8]) -> Answer {
+    if coffer_core_corim::is_signed(payload) {
+        let detail = "The CoRIM is signed, and the broker holds no keys to verify it with. Verify and import it with \
+                      `coffer ref import`.";
+        return Err(Refused::new(Code::ReferenceInvalid, detail));
+    }
+    match coffer_core_corim::from_corim(payload) {
+        Ok(list) if !list.is_empty() => {
+            for values in list {
+                api::store_reference(broker, values).await?;
+            }
+            Ok(StatusCode::OK.into_response())
+        }
+        _ => {
+            let values = coffer_core_corim::named_values(payload)
+                .map_err(|error| Refused::new(Code::ReferenceInvalid, format!("{error}.")))?;
+            appraisal::store_values(broker, values.into_iter().collect()).await
+        }
+    }
 }

@@ -1,26 +1,36 @@
 //! `POST /kbs/v0/attest`: evidence in, token and verdict out.
 
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
+
 use axum::body::HttpBody;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use coffer_core_digest::Digest;
-use coffer_core_initdata::InitData;
-use coffer_core_protocol::error::Code;
-use coffer_core_protocol::handshake::relying_party::Submission;
+use coffer_core_protocol::ear::CPU;
+use coffer_core_protocol::error::{Cause, Code};
 use coffer_core_protocol::wire::AttestResponse;
-use coffer_verify_api::{Check, Judgement, Question, Status, Timestamp, Verdict};
+use coffer_server_collateral::Missing;
+use coffer_server_store::{JournalEntry, MAX_EVIDENCE};
+use coffer_verify_api::{Check, CollateralKey, Status, Verdict};
+use coffer_verify_appraisal::Sent;
 
 use super::cookie;
 use crate::broker::{Broker, Inner};
 use crate::call::{Answer, blocking, body};
+use crate::case::{Case, Found, Genuine, device_group};
 use crate::intake::in_time;
 use crate::issued::Attested;
 use crate::record::Record;
-use crate::reply::{Refused, json};
-use crate::token;
+use crate::reply::{self, Refused, json};
+use crate::token::{self, Part};
 
-const MAX_BODY: usize = 1 << 20;
+/// Evidence, event log, init-data and the evidence of eight GPUs.
+pub(crate) const MAX_BODY: usize = 4 << 20;
+/// How often judges are asked again with what they missed. Chains name revocation lists, manifests name certificates.
+const ROUNDS: usize = 4;
+/// How long collateral is waited for in all. What comes later is there for the guest's next attempt.
+const GATHERING: Duration = Duration::from_secs(15);
 
 pub(crate) async fn attest(State(broker): State<Broker>, request: Request) -> Answer {
     let inner = broker.inner();
@@ -30,34 +40,53 @@ pub(crate) async fn attest(State(broker): State<Broker>, request: Request) -> An
     let length = request.body().size_hint().upper();
     let place = inner.intake.admit(length, MAX_BODY).await?;
     let body = in_time(body(request, MAX_BODY)).await?;
-    let (record, result) = {
+    let kept = (inner.config.keep_evidence > 0 && body.len() <= MAX_EVIDENCE).then(|| body.clone());
+    let mut step = {
         let broker = broker.clone();
-        let work = move || {
-            let done = answer(broker.inner(), &cookie, &body);
-            // Not before: a call that was given up still holds its evidence.
-            drop((body, place));
-            done
+        let work = move || (begin(broker.inner(), &cookie, &body), place);
+        let (step, place) = blocking(work).await?;
+        (step?, place)
+    };
+    let deadline = Instant::now() + GATHERING;
+    let mut round = 1;
+    let (record, result) = loop {
+        let (asked, place) = step;
+        let (mut case, keys) = match asked {
+            Step::Before(record) => return Ok(accepted(&record)),
+            Step::Judged(record, result) => break (*record, result.map(|result| *result)),
+            Step::Missing(case, keys) => (case, keys),
         };
-        match blocking(work).await?? {
-            Judged::Before(record) => return Ok(accepted(&record)),
-            Judged::Now(record, result) => (*record, result),
+        let wait = deadline.saturating_duration_since(Instant::now());
+        let gathered = match round < ROUNDS {
+            true => inner.collateral.gather(&keys, &case.hints, wait).await,
+            false => coffer_server_collateral::Gathered::default(),
+        };
+        if round >= ROUNDS || !gathered.missing.is_empty() {
+            let missing = match gathered.missing.is_empty() {
+                true => keys.into_iter().map(|key| (key, None)).collect(),
+                false => gathered.missing.into_iter().map(|(key, why)| (key, Some(why))).collect(),
+            };
+            return Err(unavailable(inner, &case, missing).await);
         }
+        round += 1;
+        case.add(&gathered.shelf);
+        let broker = broker.clone();
+        // Not given back before: a call that was given up still holds its evidence.
+        let work = move || (ask(broker.inner(), case), place);
+        let (asked, place) = blocking(work).await?;
+        step = (asked?, place);
     };
     let entry = record.entry().map_err(|_| Code::Internal)?;
     inner.journal.write(entry).await.map_err(Code::from)?;
+    if let Some(body) = kept {
+        let (attempt, keep) = (record.summary.id.clone(), inner.config.keep_evidence);
+        let entry = JournalEntry::Evidence { attempt, body: body.to_vec(), keep };
+        inner.journal.write(entry).await.map_err(Code::from)?;
+    }
     if let (Some(token), Some(result)) = (&record.token, result) {
         inner.issued.keep(token, result);
     }
-    let summary = &record.summary;
-    tracing::info!(
-        attempt = summary.id,
-        tee = summary.tee,
-        genuine = summary.genuine,
-        hardware = summary.hardware,
-        status = summary.status,
-        code = summary.code.as_deref().unwrap_or_default(),
-        "attestation"
-    );
+    told(&record);
     match &record.token {
         Some(_) => Ok(accepted(&record)),
         None => {
@@ -66,32 +95,62 @@ pub(crate) async fn attest(State(broker): State<Broker>, request: Request) -> An
     }
 }
 
-/// What there is to say of evidence.
-enum Judged {
+fn told(record: &Record) {
+    let summary = &record.summary;
+    tracing::info!(
+        attempt = summary.id,
+        tee = summary.tee,
+        genuine = summary.genuine,
+        hardware = summary.hardware,
+        status = summary.status,
+        devices = record.devices.len(),
+        code = summary.code.as_deref().unwrap_or_default(),
+        "attestation"
+    );
+}
+
+/// How far it came.
+enum Step {
     /// It was said before.
     Before(Box<Record>),
     /// It is said now.
-    Now(Box<Record>, Option<Attested>),
+    Judged(Box<Record>, Option<Box<Attested>>),
+    /// The judges miss documents.
+    Missing(Box<Case>, Vec<CollateralKey>),
 }
 
 /// Reads and judges. It takes a while, so not on the threads that serve.
-fn answer(inner: &Inner, cookie: &str, body: &[u8]) -> Result<Judged, Refused> {
+fn begin(inner: &Inner, cookie: &str, body: &[u8]) -> Result<Step, Refused> {
     let now = inner.now();
     let submission = inner.challenger().accept(cookie, body, inner.now_s())?;
-    let id = submission.id();
     // As upstream: the second evidence of an attested session changes nothing.
-    if let Some(record) = known(inner, id)? {
-        return Ok(Judged::Before(Box::new(record)));
+    if let Some(record) = known(inner, submission.id())? {
+        return Ok(Step::Before(Box::new(record)));
     }
-    let judged = judge(inner, &submission, now).inspect_err(|refused| {
-        tracing::warn!(
-            attempt = id,
-            tee = submission.tee.name(),
-            code = refused.code(),
-            "attestation not judged"
-        );
+    let case = Case::open(submission, &inner.judges(), now).inspect_err(|refused| {
+        tracing::warn!(code = refused.code(), "attestation not judged");
     })?;
-    Ok(Judged::Now(Box::new(judged.0), judged.1))
+    ask(inner, Box::new(case))
+}
+
+/// Asks the judges once, and appraises if they have what they need.
+fn ask(inner: &Inner, case: Box<Case>) -> Result<Step, Refused> {
+    let found = case.judge(&inner.judges(), &inner.collateral.at_hand()).inspect_err(|refused| {
+        let (attempt, tee) = (case.submission.id(), case.submission.tee.name());
+        tracing::warn!(attempt, tee, code = refused.code(), "attestation not judged");
+    })?;
+    match found {
+        Found::Missing(keys) => Ok(Step::Missing(case, keys)),
+        Found::Rejected(checks) => {
+            let verdict = coffer_verify_appraisal::rejected(case.submission.tee, checks);
+            let record = Record::new(case.submission.id(), case.at, &verdict);
+            Ok(Step::Judged(Box::new(record.map_err(|_| Code::Internal)?), None))
+        }
+        Found::Genuine(genuine) => {
+            let (record, result) = appraise(inner, &case, genuine)?;
+            Ok(Step::Judged(Box::new(record), Some(Box::new(result))))
+        }
+    }
 }
 
 /// The attested attempt of that name, if there is one.
@@ -110,57 +169,93 @@ fn accepted(record: &Record) -> Response {
     json(StatusCode::OK, &answer)
 }
 
-/// Judges, appraises, and makes the token if the evidence is genuine.
-fn judge(
-    inner: &Inner,
-    submission: &Submission,
-    at: Timestamp,
-) -> Result<(Record, Option<Attested>), Refused> {
-    let init_data = submission.init_data.as_deref().map(|text| InitData::parse(text.as_bytes())).transpose();
-    let init_data = init_data.map_err(|error| Refused::new(Code::InitDataFormat, format!("{error}.")))?;
-    let digest: Option<Digest> = init_data.as_ref().map(InitData::digest);
-    // Device evidence that nobody judges must not look judged.
-    if !matches!(submission.additional.trim(), "" | "{}") {
-        return Err(Refused::new(
-            Code::TeeUnsupported,
-            "Device evidence is not judged here; send the machine's alone.",
-        ));
-    }
-    let judges = inner.judges();
-    let judge = judges.iter().find(|judge| judge.tee() == submission.tee).ok_or(Code::TeeUnsupported)?;
-    let question = Question {
-        evidence: &submission.primary,
-        report_data: &submission.report_data,
-        init_data: digest.as_ref(),
-        collateral: &coffer_verify_api::NoCollateral,
-        at,
+/// Appraises genuine evidence, part by part, and makes the token.
+fn appraise(inner: &Inner, case: &Case, genuine: Genuine) -> Result<(Record, Attested), Refused> {
+    let (submission, at) = (&case.submission, case.at);
+    let standards = inner.standards();
+    let sent = Sent { init_data: case.init_data.as_ref(), runtime_claims: &submission.runtime_claims };
+    let part = |name: String, (verdict, policy): (Verdict, Option<&'static str>)| {
+        let causes = reply::causes(&verdict.checks);
+        Part { name, verdict, causes, policy }
     };
-    match judge.verify(&question) {
-        Err(fault) => Err(Refused::new(Code::AttestationUnavailable, format!("{fault}."))),
-        Ok(Judgement::Rejected(checks)) => {
-            let record = Record::new(submission.id(), at, &rejected(submission, checks));
-            Ok((record.map_err(|_| Code::Internal)?, None))
-        }
-        Ok(Judgement::Verified(verified)) => {
-            let verdict =
-                coffer_verify_appraisal::appraise(&verified, &inner.references(), init_data.as_ref(), at);
-            let record = Record::new(submission.id(), at, &verdict).map_err(|_| Code::Internal)?;
-            let result =
-                token::result(submission, verdict, &record.causes, init_data.as_ref(), inner.now_s());
-            let result = result.map_err(|_| Code::Internal)?;
-            let token = result.sign(&inner.token_key).map_err(|_| Code::Internal)?;
-            Ok((record.with_token(token), Some(result)))
-        }
-    }
+    let machine = part(CPU.to_owned(), standards.appraise(CPU, &genuine.machine, &sent, at));
+    let devices: Vec<Part> = genuine
+        .devices
+        .into_iter()
+        .map(|(name, verified)| {
+            let appraised = standards.appraise(&name, &verified, &Sent::NOTHING, at);
+            part(name, appraised)
+        })
+        .collect();
+    let verdict = together(&machine.verdict, &devices);
+    let record = Record::new(submission.id(), at, &verdict)
+        .and_then(|record| {
+            record.with_devices(devices.iter().map(|part| (part.name.as_str(), &part.verdict)))
+        })
+        .map_err(|_| Code::Internal)?;
+    let verbose = inner.config.verbose_token;
+    let result = token::result(submission, machine, devices, case.init_data.as_ref(), verbose, inner.now_s());
+    let result = result.map_err(|_| Code::Internal)?;
+    let token = result.sign(&inner.token_key).map_err(|_| Code::Internal)?;
+    Ok((record.with_token(token), result))
 }
 
-/// Of evidence that is not genuine nothing is believed: no claims, no hardware.
-fn rejected(submission: &Submission, checks: Vec<Check>) -> Verdict {
-    Verdict {
-        tee: submission.tee,
-        hardware: false,
-        status: Status::Contraindicated,
-        checks,
-        claims: serde_json::Map::new(),
+/// What a person sees: the machine's verdict with a group for each device, and no better than the worst of them.
+fn together<'a>(machine: &'a Verdict, devices: &[Part]) -> Cow<'a, Verdict> {
+    if devices.is_empty() {
+        return Cow::Borrowed(machine);
     }
+    let mut verdict = machine.clone();
+    for Part { name, verdict: device, .. } in devices {
+        verdict.checks.push(device_group(name, device.checks.clone()));
+        verdict.status = worse(verdict.status, device.status);
+    }
+    Cow::Owned(verdict)
+}
+
+/// That nothing was appraised is worse than a warning, where something else was.
+fn worse(one: Status, other: Status) -> Status {
+    let rank = |status| match status {
+        Status::Affirming => 0,
+        Status::Warning => 1,
+        Status::None => 2,
+        Status::Contraindicated => 3,
+    };
+    if rank(one) >= rank(other) { one } else { other }
+}
+
+/// 503 with each document that is missing, and why. Written down as an attempt that was not judged.
+async fn unavailable(inner: &Inner, case: &Case, missing: Vec<(CollateralKey, Option<Missing>)>) -> Refused {
+    let remedy = "Try again soon: what can be fetched is still being fetched. If it stays so, look at `coffer collateral \
+                  list`, and fetch or import what is missing with `coffer collateral fetch` or `import`.";
+    let cause = |(key, why): &(CollateralKey, Option<Missing>)| {
+        let why = why.as_ref().map_or("the judge asked for it too late".to_owned(), |why| why.to_string());
+        Check::unavailable("collateral.unavailable", format!("The document {key} is not there"))
+            .expected(key.to_string())
+            .found(why)
+            .remedy(format!("Get it with `coffer collateral fetch {key}`, or from elsewhere with `coffer collateral import`."))
+    };
+    let checks: Vec<Check> = missing.iter().map(cause).collect();
+    let causes: Vec<Cause> = checks.iter().take(reply::MAX_CAUSES).map(reply::cause).collect();
+    let keys: Vec<CollateralKey> = missing.into_iter().map(|(key, _)| key).collect();
+    let mut verdict = coffer_verify_appraisal::unavailable(case.submission.tee, &keys);
+    if let Some(group) = verdict.checks.first_mut() {
+        group.children = checks;
+    }
+    let id = case.submission.id();
+    if let Ok(mut record) = Record::new(id, case.at, &verdict) {
+        record.causes.clone_from(&causes);
+        record.summary.code = Some(Code::AttestationUnavailable.as_str().to_owned());
+        told(&record);
+        // An attempt that could not be judged is worth a line, and not a failure of its own.
+        if let Ok(entry) = record.entry() {
+            let _ = inner.journal.write(entry).await;
+        }
+    }
+    let detail = format!(
+        "The evidence could not be judged: {} of its documents are missing, the first is {}.",
+        keys.len(),
+        keys.first().map(ToString::to_string).unwrap_or_default()
+    );
+    Refused::new(Code::AttestationUnavailable, detail).listing(causes).remedy(remedy).attempt(id)
 }

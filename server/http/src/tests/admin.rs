@@ -12,7 +12,28 @@ use serde_json::{Value, json};
 
 use super::lab::{COMMAND_LINE, Lab, SECRET, admin_token, reference, refusal};
 
-const CALLS: [(&str, &str); 21] = [
+const CALLS: [(&str, &str); 42] = [
+    ("GET", "/coffer/v1/attempts/x/evidence"),
+    ("GET", "/coffer/v1/attestation-policies"),
+    ("GET", "/coffer/v1/attestation-policies/x"),
+    ("PUT", "/coffer/v1/attestation-policies/x"),
+    ("DELETE", "/coffer/v1/attestation-policies/x"),
+    ("GET", "/coffer/v1/named-values"),
+    ("PUT", "/coffer/v1/named-values/x"),
+    ("DELETE", "/coffer/v1/named-values/x"),
+    ("GET", "/coffer/v1/platform-policy"),
+    ("PUT", "/coffer/v1/platform-policy"),
+    ("DELETE", "/coffer/v1/platform-policy"),
+    ("GET", "/coffer/v1/endorsements/cca"),
+    ("PUT", "/coffer/v1/endorsements/cca"),
+    ("DELETE", "/coffer/v1/endorsements/cca"),
+    ("GET", "/coffer/v1/collateral"),
+    ("POST", "/coffer/v1/collateral"),
+    ("POST", "/coffer/v1/collateral/fetch"),
+    ("GET", "/coffer/v1/collateral/bundle"),
+    ("DELETE", "/coffer/v1/collateral/documents/intel/root-crl"),
+    ("GET", "/kbs/v0/attestation-policy"),
+    ("DELETE", "/kbs/v0/reference-value/x"),
     ("GET", "/coffer/v1/info"),
     ("GET", "/coffer/v1/resources"),
     ("GET", "/coffer/v1/attempts"),
@@ -141,19 +162,17 @@ async fn upstreams_client_can_set_policy_and_reference_values() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_would_decide_nothing_is_refused_and_not_stored() {
+async fn messages_of_no_known_type_are_refused_and_not_stored() {
     let lab = Lab::start(true).await;
-    let body = json!({"type": "rego", "policy_id": "default_cpu", "policy": ""}).to_string();
-    let (status, code, _) = refusal(lab.admin(Method::POST, "/kbs/v0/attestation-policy", body).await).await;
-    assert_eq!((status, code.as_str()), (501, "policy.attestation-unsupported"));
-    let lists = STANDARD.encode(r#"{"tpm_pcr4":["aa"]}"#);
     for message in [
-        json!({"version": "0.1.0", "type": "sample", "payload": lists}),
         json!({"version": "0.1.0", "type": "swid", "payload": ""}),
+        json!({"version": "0.1.0", "type": "sample", "payload": STANDARD.encode("[1]")}),
+        json!({"version": "0.1.0", "type": "corim", "payload": STANDARD.encode("[1]")}),
     ] {
         let response = lab.admin(Method::POST, "/kbs/v0/reference-value", message.to_string()).await;
-        assert_eq!(refusal(response).await.1, "reference.invalid");
+        assert_eq!(refusal(response).await.1, "reference.invalid", "{message}");
     }
+    assert_eq!(lab.admin_json("/coffer/v1/named-values").await, json!({"named_values": {}}));
     let (_, code, _) = refusal(lab.admin(Method::PUT, "/coffer/v1/policies/other", "{}").await).await;
     assert_eq!(code, "request.route");
 }

@@ -119,7 +119,7 @@ async fn random_bodies_are_answered_and_never_with_a_fault_of_ours() {
 async fn bodies_over_the_limit_are_refused_unread() {
     let lab = Lab::start(true).await;
     let cookie = lab.challenge(Tee::Tpm, TeeKey::generate().unwrap()).await.cookie;
-    for (path, length) in [("auth", (64 << 10) + 1), ("attest", (1 << 20) + 1)] {
+    for (path, length) in [("auth", (64 << 10) + 1), ("attest", (4 << 20) + 1)] {
         let request = lab.http.post(format!("{}/kbs/v0/{path}", lab.url)).header("cookie", &cookie);
         let (status, code, _) = refusal(request.body(vec![b' '; length]).send().await.unwrap()).await;
         assert_eq!((status, code.as_str()), (413, "request.too-large"), "{path}");
@@ -237,5 +237,46 @@ async fn the_store_and_the_log_lines_of_a_run_do_not_hold_the_secret() {
             "{}",
             file.display()
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deep_json_is_judged_or_refused_by_its_depth_and_never_followed_to_the_end_of_the_stack() {
+    let lab = Lab::start(true).await;
+    let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+    for (depth, status, code) in [
+        (100, 403, "tpm.evidence.format"),
+        (200, 400, "request.malformed"),
+        (100_000, 400, "request.malformed"),
+    ] {
+        let challenge = lab.challenge(Tee::Tpm, TeeKey::generate().unwrap()).await;
+        let cookie = challenge.cookie.clone();
+        let (_, body) = challenge.challenged.evidence(json!("here"), "", None).unwrap();
+        let body = String::from_utf8(body).unwrap().replace("\"here\"", &nested(depth));
+        let (found, named, _) = refusal(lab.send(&cookie, body.into_bytes()).await).await;
+        assert_eq!((found, named.as_str()), (status, code), "{depth}");
+    }
+    // The same in a text of its own.
+    for (depth, code) in [(100, "protocol.device"), (200, "protocol.additional-evidence")] {
+        let challenge = lab.challenge(Tee::Tpm, TeeKey::generate().unwrap()).await;
+        let devices = format!("{{\"x\":{}}}", nested(depth));
+        let (_, response) = lab.answer(challenge, json!({}), &devices).await;
+        assert_eq!(refusal(response).await.1, code, "{depth}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_log_of_ten_megabytes_is_refused_by_its_length_and_one_that_fits_is_read() {
+    use base64::Engine;
+    let lab = Lab::start(true).await;
+    for (length, status, code) in [(10 << 20, 413, "request.too-large"), (2 << 20, 403, "")] {
+        let challenge = lab.challenge(Tee::Tpm, TeeKey::generate().unwrap()).await;
+        let mut own = evidence(&lab.tpm, &challenge.report_data, COMMAND_LINE);
+        let log = vec![0xff_u8; length];
+        own["event_log"] = base64::engine::general_purpose::STANDARD.encode(log).into();
+        let (_, response) = lab.answer(challenge, own, "").await;
+        let (found, named, body) = refusal(response).await;
+        assert_eq!(found, status, "{body}");
+        assert!(code.is_empty() || named == code, "{named}");
     }
 }

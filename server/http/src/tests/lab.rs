@@ -21,7 +21,7 @@ use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
-use crate::judges::{Judges, tpm_judges};
+use crate::judges::{Judges, all_judges};
 use crate::{Broker, BrokerConfig};
 
 /// `EV_EVENT_TAG`, as the kernel's EFI stub measures its command line with.
@@ -46,7 +46,7 @@ pub(super) struct Lab {
 impl Lab {
     /// With the judges of shipped programs, the TPM's root trusted as `hardware` says, and one resource.
     pub(super) async fn start(hardware: bool) -> Self {
-        let lab = Self::bare(tpm_judges(), None).await;
+        let lab = Self::bare(all_judges(), None).await;
         let certificate = pem(&lab.tpm.root_der());
         let anchor = json!({"certificate": certificate, "hardware": hardware});
         lab.admin_ok(Method::PUT, "/coffer/v1/trust-anchors/lab", anchor.to_string()).await;
@@ -58,6 +58,15 @@ impl Lab {
 
     /// With nothing in it.
     pub(super) async fn bare(judges: Judges, nonce: Option<[u8; 32]>) -> Self {
+        Self::configured(judges, nonce, |_| ()).await
+    }
+
+    /// With another configuration. No test asks a vendor's service for anything.
+    pub(super) async fn configured(
+        judges: Judges,
+        nonce: Option<[u8; 32]>,
+        change: impl FnOnce(&mut BrokerConfig),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ahead = Arc::new(AtomicI64::new(0));
         let shift = ahead.clone();
@@ -65,7 +74,11 @@ impl Lab {
             let shift = jiff::SignedDuration::from_secs(shift.load(Ordering::SeqCst));
             jiff::Timestamp::now().checked_add(shift).unwrap()
         });
-        let broker = Broker::assemble(BrokerConfig::new(folder.path()), judges, clock, nonce).unwrap();
+        let mut config = BrokerConfig::new(folder.path());
+        config.collateral.offline = true;
+        config.collateral.proxy = coffer_server_collateral::Proxy::None;
+        change(&mut config);
+        let broker = Broker::assemble(config, judges, clock, nonce).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = broker.url(&listener);
         let (stop, stopped) = oneshot::channel();
@@ -132,6 +145,18 @@ impl Lab {
     pub(super) async fn send(&self, cookie: &str, body: Vec<u8>) -> Response {
         let request = self.http.post(format!("{}/kbs/v0/attest", self.url)).header("cookie", cookie);
         request.body(body).send().await.unwrap()
+    }
+
+    /// Answers a challenge with this evidence.
+    pub(super) async fn answer(
+        &self,
+        challenge: Challenge,
+        evidence: Value,
+        devices: &str,
+    ) -> (Attesting, Response) {
+        let (attesting, body) = challenge.challenged.evidence(evidence, devices, None).unwrap();
+        let response = self.send(&challenge.cookie, body).await;
+        (attesting, response)
     }
 
     /// The whole handshake with the lab's TPM and this command line.

@@ -60,7 +60,12 @@ fn transcript() -> Option<Value> {
 
 async fn broker(transcript: &Value) -> Lab {
     let nonce = STANDARD.decode(transcript["challenge_nonce"].as_str().unwrap()).unwrap();
-    let judges: crate::Judges = Arc::new(|_| vec![Arc::new(SampleJudge) as Arc<dyn Verifier>]);
+    let judges: crate::Judges = Arc::new(|_| {
+        Ok(crate::JudgeSet {
+            machines: vec![Arc::new(SampleJudge) as Arc<dyn Verifier>],
+            devices: Vec::new(),
+        })
+    });
     let lab = Lab::bare(judges, Some(nonce.try_into().unwrap())).await;
     let secret = STANDARD.decode(transcript["plaintext_b64"].as_str().unwrap()).unwrap();
     lab.admin_ok(Method::POST, "/kbs/v0/resource/default/test/1", secret).await;

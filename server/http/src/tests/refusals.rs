@@ -189,7 +189,7 @@ async fn a_replayed_attest_gives_the_same_token_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sample_evidence_has_no_judge_in_shipped_programs() {
     let lab = Lab::start(true).await;
-    for tee in ["sample", "tdx", "no-such-tee"] {
+    for tee in ["sample", "se", "nvidia", "no-such-tee"] {
         let body = json!({"version": "0.4.0", "tee": tee, "extra-params": ""}).to_string();
         let response = lab.http.post(format!("{}/kbs/v0/auth", lab.url)).body(body).send().await.unwrap();
         let (status, code, body) = refusal(response).await;
@@ -214,10 +214,24 @@ async fn an_owners_own_policy_decides_by_path_and_explains_itself() {
 async fn device_evidence_that_nobody_judges_is_refused() {
     let lab = Lab::start(true).await;
     let challenge = challenge(&lab).await;
-    let devices = r#"{"nvidia":{"device_evidence_list":[]}}"#;
+    let devices = r#"{"hygondcu":{"attestation_reports":[]}}"#;
     let report_data = challenge.challenged.report_data_with(devices).unwrap();
     let evidence = evidence(&lab.tpm, &report_data, COMMAND_LINE);
-    let (_, body) = challenge.challenged.evidence(evidence, devices, None).unwrap();
-    let (status, code, _) = refusal(lab.send(&challenge.cookie, body).await).await;
-    assert_eq!((status, code.as_str()), (400, "protocol.tee"));
+    let (_, response) = lab.answer(challenge, evidence, devices).await;
+    let (status, code, body) = refusal(response).await;
+    assert_eq!((status, code.as_str()), (400, "protocol.device"));
+    assert!(body["detail"].as_str().unwrap().contains("\"hygondcu\" is not judged here; judged are: nvidia"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn device_evidence_that_is_no_map_is_refused() {
+    let lab = Lab::start(true).await;
+    for devices in ["[]", "nvidia", "{\"nvidia\":", "null"] {
+        let challenge = challenge(&lab).await;
+        let report_data = challenge.challenged.report_data_with(devices).unwrap();
+        let evidence = evidence(&lab.tpm, &report_data, COMMAND_LINE);
+        let (_, response) = lab.answer(challenge, evidence, devices).await;
+        let (status, code, _) = refusal(response).await;
+        assert_eq!((status, code.as_str()), (400, "protocol.additional-evidence"), "{devices}");
+    }
 }

@@ -1,5 +1,7 @@
 //! Claims about paths: what is accepted, and which certificate is blamed for what is not.
 
+mod readers;
+
 use coffer_lab_testpki::{Authority, EKU_SERVER, Leaf as Content, TpmFixture};
 use proptest::prelude::*;
 

@@ -1,0 +1,5 @@
+//! The target `x509_document` under libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| coffer_lab_fuzz_targets::x509_document(data));
