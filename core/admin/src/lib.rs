@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 pub use coffer_core_protocol::error::Cause;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Where the admin API begins.
 pub const PREFIX: &str = "/coffer/v1";
@@ -98,8 +98,9 @@ pub struct KeptEvidence {
     pub tee: String,
     /// When it was judged (RFC 3339).
     pub at: String,
-    /// The body of the attest request: `init-data`, `runtime-data`, `tee-evidence`.
-    pub request: Value,
+    /// The members of the attest request: `init-data`, `runtime-data`, `tee-evidence`.
+    #[serde(flatten)]
+    pub request: Map<String, Value>,
 }
 
 /// The last attestations, newest first.

@@ -110,7 +110,11 @@ pub struct Shape {
 }
 
 /// The volumes as they are measured, out of the decompressed section: first the PEI volume, then the DXE volume.
-pub(crate) fn volumes(profile: &Profile, inner: &[u8], shape: Shape) -> Result<[Vec<u8>; 2], LaunchError> {
+pub(crate) fn volumes<'a>(
+    profile: &Profile,
+    inner: &'a [u8],
+    shape: Shape,
+) -> Result<(Vec<u8>, &'a [u8]), LaunchError> {
     let volumes = plain_volumes(inner);
     let [pei, dxe] = volumes.as_slice() else {
         return Err(LaunchError::Firmware("expected a PEI volume and a DXE volume"));
@@ -119,7 +123,7 @@ pub(crate) fn volumes(profile: &Profile, inner: &[u8], shape: Shape) -> Result<[
     PlatformInfo::of(shape)?
         .write(&mut pei, profile.platform_info)
         .ok_or(LaunchError::Firmware("the PEI volume is shorter than its profile says"))?;
-    Ok([pei, dxe.to_vec()])
+    Ok((pei, dxe))
 }
 
 /// The volumes as they are in the decompressed section. A build for TDX alone has no PEI volume.

@@ -3,8 +3,12 @@
 //! SPEC: Linux, Documentation/arch/x86/boot.rst; QEMU, hw/i386/x86.c (`x86_load_linux`). QEMU 7.2 and 10.0 write
 //! the same bytes. So the kernel's measured hash depends on the memory size and on the initrd's size.
 
-use crate::LaunchError;
+use std::collections::BTreeMap;
+
+use coffer_core_digest::{Algorithm, Digest};
+
 use crate::bytes::{put, slice, u16_at, u32_at};
+use crate::{LaunchError, authenticode};
 
 /// Memory that q35 gives below 4 GiB: all of it, or 2 GiB where that would reach 2.75 GiB (hw/i386/pc_q35.c).
 const Q35_LOW_LIMIT: u64 = 0xb000_0000;
@@ -16,6 +20,8 @@ const CAN_USE_HEAP: u8 = 0x80;
 const COMMAND_LINE_ADDRESS: u32 = 0x2_0000;
 /// From the real-mode code at 0x10000 to the command line, less 0x200.
 const HEAP_END: u16 = 0xfe00;
+/// All that QEMU writes to lies within.
+const HEADER: usize = 0x1000;
 /// `XLF_CAN_BE_LOADED_ABOVE_4G`.
 const XLF_ABOVE_4G: u16 = 1 << 1;
 
@@ -99,6 +105,30 @@ pub fn as_loaded(kernel: &[u8], initrd_size: usize, memory_mib: u32) -> Result<V
         put(&mut out, at, value).ok_or(SHORT)?;
     }
     Ok(out)
+}
+
+/// The Authenticode hash of the kernel as QEMU loads it, by memory size. Sizes into which the initrd does not fit are
+/// left out.
+pub(crate) fn images(
+    bank: Algorithm,
+    kernel: &[u8],
+    initrd_size: usize,
+    sizes: impl IntoIterator<Item = u32>,
+) -> Result<BTreeMap<u32, Digest>, LaunchError> {
+    let mut images = BTreeMap::new();
+    // Many sizes give the same header; the file is hashed once for each that differs.
+    let mut by_header: BTreeMap<Vec<u8>, Digest> = BTreeMap::new();
+    for size in sizes {
+        let Ok(loaded) = as_loaded(kernel, initrd_size, size) else { continue };
+        let header = loaded.get(..HEADER).unwrap_or(&loaded).to_vec();
+        let hash = match by_header.get(&header) {
+            Some(hash) => *hash,
+            None => authenticode::hash(bank, &loaded)?,
+        };
+        by_header.insert(header, hash);
+        images.insert(size, hash);
+    }
+    Ok(images)
 }
 
 #[cfg(test)]

@@ -109,9 +109,9 @@ fn the_firmware_s_volumes_are_as_booted_machines_measured_them() {
     let inner = firmware::decompress(&file).unwrap();
     for (memory_mib, vcpus, address_width, expected) in BOOTS {
         let shape = Shape { memory_mib: *memory_mib, vcpus: *vcpus, address_width: *address_width };
-        let [pei, dxe] = firmware::volumes(&firmware::PROFILES[0], &inner, shape).unwrap();
+        let (pei, dxe) = firmware::volumes(&firmware::PROFILES[0], &inner, shape).unwrap();
         assert_eq!(Digest::sha256(&pei).hex(), *expected, "{shape:?}");
-        assert_eq!(Digest::sha256(&dxe), boot().volumes[1], "{shape:?}");
+        assert_eq!(Digest::sha256(dxe), boot().volumes[1], "{shape:?}");
     }
 }
 
@@ -283,6 +283,21 @@ fn values_of_others_are_taken_by_register_for_every_platform() {
     }
     let none = ReferenceValues::from_registers(Tee::Csv, Algorithm::Sha256, [].into(), [].into(), None);
     assert!(matches!(none, Err(ReferenceError::Size { registers: 0, .. })));
+}
+
+#[test]
+fn a_register_that_is_required_besides_makes_other_values() {
+    use coffer_core_evidence::Tee;
+    let registers = [("measurement".to_owned(), Digest::zero(Algorithm::Sha384))].into();
+    let plain =
+        ReferenceValues::from_registers(Tee::Snp, Algorithm::Sha384, registers, [].into(), None).unwrap();
+    let key = Digest::of(Algorithm::Sha384, b"key");
+    let more = plain.clone().with_register("id-key-digest", key).unwrap();
+    assert_eq!(more.registers()["id-key-digest"], key);
+    assert_ne!(more.id(), plain.id());
+    assert_eq!(ReferenceValues::from_json(more.to_json().as_bytes()), Ok(more));
+    let refused = reference().with_register("pcr12", key).unwrap_err();
+    assert_eq!(refused, ReferenceError::Replay { register: "pcr12".to_owned() });
 }
 
 #[test]

@@ -63,9 +63,10 @@ pub fn predict_tpm(launch: &TpmLaunch<'_>) -> Result<ReferenceValues, LaunchErro
     let profile = firmware::profile(launch.firmware)?;
     let inner = firmware::decompress(launch.firmware)?;
     let files = Files { launch, profile, inner: &inner };
+    let (pei, dxe) = firmware::volumes(profile, &inner, shape)?;
     let measured = Measured {
         profile,
-        volumes: files.volumes(shape)?,
+        volumes: [Digest::of(launch.bank, &pei), Digest::of(launch.bank, dxe)],
         image: files.image(launch.memory_mib)?,
         initrd: Digest::of(launch.bank, launch.initrd),
     };
@@ -91,9 +92,11 @@ struct Files<'a> {
 }
 
 impl Files<'_> {
-    fn volumes(&self, shape: Shape) -> Result<[Digest; 2], LaunchError> {
-        let volumes = firmware::volumes(self.profile, self.inner, shape)?;
-        Ok(volumes.map(|volume| Digest::of(self.launch.bank, &volume)))
+    /// Of the volumes only the first knows the machine's shape.
+    fn volumes(&self, measured: &Measured, shape: Shape) -> Result<[Digest; 2], LaunchError> {
+        let [_, dxe] = measured.volumes;
+        let (pei, _) = firmware::volumes(self.profile, self.inner, shape)?;
+        Ok([Digest::of(self.launch.bank, &pei), dxe])
     }
 
     fn image(&self, memory_mib: u32) -> Result<Digest, LaunchError> {
@@ -112,18 +115,21 @@ impl Files<'_> {
         let Inputs { memory_mib, vcpus, address_width, command_line, .. } = inputs;
         let shape = Shape { memory_mib: *memory_mib, vcpus: *vcpus, address_width: *address_width };
         for other in variations::vcpus(*vcpus, MOST_PROCESSORS) {
-            if let Ok(volumes) = self.volumes(Shape { vcpus: other, ..shape }) {
+            if let Ok(volumes) = self.volumes(measured, Shape { vcpus: other, ..shape }) {
                 let measured = Measured { volumes, ..*measured };
                 add(Component::Vcpus, variations::vcpus_detail(other, *vcpus), &measured, inputs);
             }
         }
         // Each size may put the initrd, and so the kernel's header, elsewhere; only the usual ones are hashed.
         let (least, most) = MEMORY_MIB;
-        for other in variations::memory(*memory_mib, least, most).into_iter().filter(|m| m.is_power_of_two())
-        {
-            let hashed =
-                self.volumes(Shape { memory_mib: other, ..shape }).and_then(|v| Ok((v, self.image(other)?)));
-            if let Ok((volumes, image)) = hashed {
+        let sizes: Vec<u32> = variations::memory(*memory_mib, least, most)
+            .into_iter()
+            .filter(|size| size.is_power_of_two())
+            .collect();
+        let (kernel, initrd) = (self.launch.kernel, self.launch.initrd.len());
+        let images = kernel::images(self.launch.bank, kernel, initrd, sizes).unwrap_or_default();
+        for (other, image) in images {
+            if let Ok(volumes) = self.volumes(measured, Shape { memory_mib: other, ..shape }) {
                 let measured = Measured { volumes, image, ..*measured };
                 add(Component::Memory, variations::memory_detail(other, *memory_mib), &measured, inputs);
             }
@@ -135,7 +141,7 @@ impl Files<'_> {
             AddressWidth::Bits(46),
         ];
         for other in widths.into_iter().filter(|width| width != address_width) {
-            if let Ok(volumes) = self.volumes(Shape { address_width: other, ..shape }) {
+            if let Ok(volumes) = self.volumes(measured, Shape { address_width: other, ..shape }) {
                 let detail = format!("{other} instead of {address_width}");
                 add(Component::Cpu, detail, &Measured { volumes, ..*measured }, inputs);
             }

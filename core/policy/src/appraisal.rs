@@ -9,12 +9,13 @@ use std::sync::{Mutex, PoisonError};
 
 use coffer_core_evidence::ar4si::{Appraised, Appraiser, NotAppraised, TrustVector};
 use regorus::{Engine, Value as Rego};
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::values::{self, NamedValues};
 use crate::{FILE, MAX_POLICY, PACKAGE, PolicyError, engine, evaluation};
 
-/// The longest evidence that is appraised, as JSON text.
+/// The most evidence that is appraised, in bytes of texts and numbers.
 pub const MAX_EVIDENCE: usize = 8 << 20;
 /// How many engines are kept that were used.
 const MAX_IDLE: usize = 32;
@@ -81,11 +82,12 @@ impl AppraisalPolicy {
 
     /// Judges annotated evidence.
     pub fn appraise(&self, evidence: &Value, values: &NamedValues) -> Result<Appraised, PolicyError> {
-        let text = evidence.to_string();
-        if text.len() > MAX_EVIDENCE {
-            return Err(PolicyError::EvidenceTooLong { found: text.len() });
+        let found = size(evidence);
+        if found > MAX_EVIDENCE {
+            return Err(PolicyError::EvidenceTooLong { found });
         }
-        let input = Rego::from_json_str(&text).map_err(evaluation)?;
+        // Without a text between, which would cost as much as the appraisal.
+        let input = Rego::deserialize(evidence).map_err(evaluation)?;
         let (seen, mut engine) = self.take(values)?;
         engine.set_input(input);
         let appraised = values.answering(|| self.evaluate(&mut engine))?;
@@ -177,6 +179,19 @@ pub(crate) fn add_functions(engine: &mut Engine) -> Result<(), PolicyError> {
     // The engine's error type is not named here; any standard error becomes one.
     let function = |parameters: Vec<Rego>| Ok(values::answer(&parameters).map_err(std::io::Error::other)?);
     engine.add_extension("query_reference_value".to_owned(), 1, Box::new(function)).map_err(evaluation)
+}
+
+/// About the length of the JSON text.
+fn size(value: &Value) -> usize {
+    const OTHER: usize = 8;
+    match value {
+        Value::String(text) => text.len().saturating_add(OTHER),
+        Value::Array(items) => items.iter().fold(OTHER, |sum, item| sum.saturating_add(size(item))),
+        Value::Object(members) => members
+            .iter()
+            .fold(OTHER, |sum, (name, member)| sum.saturating_add(name.len()).saturating_add(size(member))),
+        _ => OTHER,
+    }
 }
 
 fn rule(engine: &mut Engine, name: &str) -> Result<Rego, PolicyError> {

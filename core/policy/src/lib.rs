@@ -76,7 +76,7 @@ pub enum PolicyError {
         found: String,
     },
     /// Evidence over the limit.
-    #[error("the evidence to appraise has {found} bytes as JSON; at most {MAX_EVIDENCE} are read")]
+    #[error("the evidence to appraise has about {found} bytes; at most {MAX_EVIDENCE} are read")]
     EvidenceTooLong {
         /// The length found.
         found: usize,

@@ -9,10 +9,13 @@ use coffer_core_protocol::ear::Status;
 use coffer_core_protocol::uri::ResourcePath;
 use coffer_core_secret::SecretBytes;
 
-use crate::{AttestError, RecordError, Recorded};
+use crate::{AttestError, RecordError};
 
 /// An answer that comes later.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, AttestError>> + Send + 'a>>;
+
+/// The end of a recording, which comes later.
+pub type Recorded<'a> = Pin<Box<dyn Future<Output = Result<(), RecordError>> + Send + 'a>>;
 
 /// The result of an attestation.
 #[derive(Clone, Debug, PartialEq, Eq)]

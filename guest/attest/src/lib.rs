@@ -25,7 +25,7 @@ pub use coffer_core_evidence::eventlog::{COCO_DOMAIN, RuntimeEvent, RuntimeEvent
 pub use devices::{Devices, GPU_EVIDENCE};
 pub use error::AttestError;
 pub use http::{Broker, Patience, add_roots, is_certificate, reasons, tls_client};
-pub use keys::{Attested, Binding, Keys, Pending};
+pub use keys::{Attested, Binding, Keys, Pending, Recorded};
 pub use machine::{Bound, Machine, Places, ProbeError, probe};
 pub use runtime::{RUNTIME_LOG, RecordError};
-pub use source::{EvidenceSource, MachineSource, Recorded};
+pub use source::{EvidenceSource, MachineSource};

@@ -1,8 +1,6 @@
 //! Evidence from the machine's TEE and its devices, and the record of what happens after the start.
 
-use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coffer_core_evidence::eventlog::RuntimeEvent;
@@ -11,10 +9,7 @@ use serde_json::Value;
 
 use crate::machine::{Platform, Request};
 use crate::runtime::{RUNTIME_LOG, RecordError, RuntimeLog};
-use crate::{AttestError, Bound, Devices, Pending};
-
-/// The end of a recording, which comes later.
-pub type Recorded<'a> = Pin<Box<dyn Future<Output = Result<(), RecordError>> + Send + 'a>>;
+use crate::{AttestError, Bound, Devices, Pending, Recorded};
 
 /// What gives evidence.
 pub trait EvidenceSource: Send + Sync {

@@ -3,8 +3,10 @@
 //! Absolute times on a shared machine mean little, so each figure comes with what it is compared with, measured in
 //! the same run. Left out: judging them.
 
+mod appraisal;
 mod blocks;
 mod clock;
+mod judges;
 mod release;
 mod start;
 
@@ -36,6 +38,8 @@ struct Cli {
 fn main() -> Result<()> {
     let cli = Cli::parse();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    judges::measure(cli.rounds)?;
+    appraisal::measure(cli.rounds)?;
     release::measure(cli.rounds)?;
     match (cli.bench_guest, cli.kernel) {
         (Some(guest), Some(kernel)) => blocks::measure(&guest, &kernel)?,

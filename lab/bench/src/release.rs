@@ -99,7 +99,7 @@ fn print(what: &str, Spent { calls: [auth, attest, resource], signature }: &Spen
 }
 
 /// The TPMs, and what all of them measure.
-struct Guests {
+pub(crate) struct Guests {
     root: Authority,
     known: TpmFixture,
     log: Vec<u8>,
@@ -108,7 +108,7 @@ struct Guests {
 
 impl Guests {
     /// Thirty events, as many as a start in a machine has.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut log = EventLogBuilder::new(Algorithm::Sha256);
         for number in 0..30_u8 {
             log = log.event(number % 10, EFI_ACTION, &[number; 100]);
@@ -130,17 +130,41 @@ impl Guests {
         tpm.evidence(&report_data.field(), self.registers, &self.log)
     }
 
+    /// Evidence of one that came before.
+    pub(crate) fn evidence_of(&self, report_data: &ReportData) -> Value {
+        self.evidence(Comes::Again, report_data)
+    }
+
+    /// The root of their TPMs.
+    pub(crate) fn root_der(&self) -> Vec<u8> {
+        self.root.der()
+    }
+
+    /// Reference values of a guest that measured one thing otherwise.
+    pub(crate) fn other_reference(&self) -> Value {
+        let mut log = EventLogBuilder::new(Algorithm::Sha256);
+        for number in 0..30_u8 {
+            log = log.event(number % 10, EFI_ACTION, &[if number == 24 { 99 } else { number }; 100]);
+        }
+        self.reference_with(&log.finish().1, 24)
+    }
+
     /// The reference values that affirm them.
-    fn reference(&self) -> Value {
+    pub(crate) fn reference(&self) -> Value {
+        self.reference_with(&self.registers, 30)
+    }
+
+    /// Reference values in which the event of number `other` is another one.
+    fn reference_with(&self, registers: &[Digest; 24], other: u8) -> Value {
         let registers: BTreeMap<String, Digest> =
-            (0..10).zip(self.registers).map(|(number, value)| (format!("pcr{number}"), value)).collect();
+            (0..10).zip(registers).map(|(number, value)| (format!("pcr{number}"), *value)).collect();
         let lines: String = registers.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         let id = Digest::sha256(format!("tpm\nsha256\n{lines}").as_bytes()).hex();
         let events: Vec<Value> = (0..30_u8)
             .map(|number| {
                 json!({
                     "register": number % 10, "kind": "EV_EFI_ACTION", "component": "boot-sequence",
-                    "digest": Digest::sha256(&[number; 100]), "detail": format!("step {number}"),
+                    "digest": Digest::sha256(&[if number == other { 99 } else { number }; 100]), "detail": format!("step {number}"),
                 })
             })
             .collect();

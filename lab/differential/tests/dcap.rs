@@ -63,7 +63,13 @@ impl Subject {
         })
     }
 
-    fn of_fixture(name: &'static str, fixture: &DcapFixture, quote: Vec<u8>, info: &Value, identity: &Value) -> Self {
+    fn of_fixture(
+        name: &'static str,
+        fixture: &DcapFixture,
+        quote: Vec<u8>,
+        info: &Value,
+        identity: &Value,
+    ) -> Self {
         let chain = [fixture.signer.pem(), fixture.root.pem()].concat();
         let sign = |content: &Value| hex::encode(fixture.signer.sign(content.to_string().as_bytes()));
         let crl = |by: &coffer_lab_testpki::dcap::Certified| {
@@ -282,7 +288,9 @@ fn own_subjects() -> Vec<(DcapFixture, Subject)> {
         let subject = Subject::of_fixture(name, &fixture, quote, &info, &identity);
         subjects.push((fixture, subject));
     };
-    for (name, kind) in [("version 4", 0), ("version 5, TDX 1.0", 2), ("version 5, TDX 1.5", 3), ("version 5, extended", 4)] {
+    for (name, kind) in
+        [("version 4", 0), ("version 5, TDX 1.0", 2), ("version 5, TDX 1.5", 3), ("version 5, extended", 4)]
+    {
         let fixture = DcapFixture::tdx();
         let quote = match kind {
             0 => fixture.quote(4, &TrustDomain::default().body(2)),
@@ -381,12 +389,15 @@ fn resigned(fixture: &DcapFixture, number: u64) -> Subject {
     }
     if let Some(modules) = info["tdxModuleIdentities"].as_array_mut() {
         for level in modules[0]["tcbLevels"].as_array_mut().unwrap() {
-            level["tcbStatus"] = ["UpToDate", "OutOfDate", "OutOfDate", "UpToDate", "Revoked"][below(9) as usize % 5].into();
+            level["tcbStatus"] =
+                ["UpToDate", "OutOfDate", "OutOfDate", "UpToDate", "Revoked"][below(9) as usize % 5].into();
         }
     }
     // The highest first, as Intel writes them: the other verifier takes them as they stand.
     for (level, lowest) in identity["tcbLevels"].as_array_mut().unwrap().iter_mut().zip([3, 1]) {
-        level["tcbStatus"] = ["UpToDate", "OutOfDate", "ConfigurationNeeded", "UpToDate", "Revoked"][below(9) as usize % 5].into();
+        level["tcbStatus"] = ["UpToDate", "OutOfDate", "ConfigurationNeeded", "UpToDate", "Revoked"]
+            [below(9) as usize % 5]
+            .into();
         level["tcb"]["isvsvn"] = (lowest + below(2)).into();
     }
     match below(60) {

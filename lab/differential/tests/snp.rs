@@ -11,7 +11,9 @@
 #[path = "../../fuzz-targets/src/mutate.rs"]
 mod mutate;
 
-use coffer_core_evidence::snp::{CertificateEntry, CertificateKind, Report, report_from_json, report_to_json};
+use coffer_core_evidence::snp::{
+    CertificateEntry, CertificateKind, Report, report_from_json, report_to_json,
+};
 use coffer_lab_testpki::SnpAuthority;
 use coffer_verify_api::{Check, NoCollateral, Timestamp};
 use coffer_verify_snp::{Revocation, Root, Roots, SnpJudge};
@@ -82,12 +84,22 @@ fn subjects() -> Vec<Subject> {
     ] {
         let (Some(bytes), Some(der)) = (vector(report), vector(certificate)) else { continue };
         let (kind, authority) = match product {
-            "VLEK" => (CertificateKind::Vlek, include_bytes!("../../../verify/snp/roots/milan-asvk.der").to_vec()),
+            "VLEK" => {
+                (CertificateKind::Vlek, include_bytes!("../../../verify/snp/roots/milan-asvk.der").to_vec())
+            }
             _ => (CertificateKind::Vcek, ask(product)),
         };
         let judge = SnpJudge::amd();
         let name = report.to_owned();
-        all.push(Subject { name, report: bytes, certificate: der, kind, authority, judge, at: 1_760_000_000 });
+        all.push(Subject {
+            name,
+            report: bytes,
+            certificate: der,
+            kind,
+            authority,
+            judge,
+            at: 1_760_000_000,
+        });
     }
     for (product, version, tcb) in [
         ("Milan", 2, [4, 0, 0, 0, 0, 0, 24, 219]),
@@ -152,8 +164,13 @@ fn compare(subject: &Subject, report: &[u8], ours: &[String], theirs: bool, what
         let is_meant = ours.iter().any(|code| MEANT.contains(&code.as_str()));
         let written = AttestationReport::from_bytes(report).ok().and_then(|read| read.to_bytes().ok());
         let drops = written.is_some_and(|written| written.as_slice() != report);
-        let beyond = |at: usize| report.get(at + 48..at + 72).is_some_and(|rest| rest.iter().any(|byte| *byte != 0));
-        assert!(is_meant || drops || beyond(0x2a0) || beyond(0x2e8), "{}: {what}: sev accepts, we refuse for {ours:?}", subject.name);
+        let beyond =
+            |at: usize| report.get(at + 48..at + 72).is_some_and(|rest| rest.iter().any(|byte| *byte != 0));
+        assert!(
+            is_meant || drops || beyond(0x2a0) || beyond(0x2e8),
+            "{}: {what}: sev accepts, we refuse for {ours:?}",
+            subject.name
+        );
     }
 }
 
@@ -161,7 +178,8 @@ fn compare(subject: &Subject, report: &[u8], ours: &[String], theirs: bool, what
 fn changed(report: &[u8], number: u64) -> Vec<u8> {
     let choice = mutate::mutation(&number.to_le_bytes(), &[], number.wrapping_mul(7).wrapping_add(1));
     let mut bytes = report.to_vec();
-    let mut state = choice.iter().fold(number, |state, byte| state.wrapping_mul(0x100_0193) ^ u64::from(*byte));
+    let mut state =
+        choice.iter().fold(number, |state, byte| state.wrapping_mul(0x100_0193) ^ u64::from(*byte));
     for _ in 0..=state % 3 {
         state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
         let at = (state >> 33) as usize % bytes.len();

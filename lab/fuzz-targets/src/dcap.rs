@@ -32,7 +32,13 @@ pub fn dcap_document(data: &[u8]) {
 pub fn x509_document(data: &[u8]) {
     if let Ok(read) = Certificate::parse(data) {
         assert_eq!(read.der(), data);
-        let _ = (read.subject_cn(), read.issuer_cn(), read.is_ca(), read.public_key(), read.extension("2.5.29.15"));
+        let _ = (
+            read.subject_cn(),
+            read.issuer_cn(),
+            read.is_ca(),
+            read.public_key(),
+            read.extension("2.5.29.15"),
+        );
         let _ = read.verify_signed_by(&read);
     }
     if let Ok(list) = Crl::parse(data) {

@@ -277,3 +277,56 @@ async fn a_certificates_state_is_asked_for_with_what_the_evidence_carries() {
     assert!(gathered.missing[0].1.to_string().contains("404"));
     assert_eq!(*source.asked.lock().unwrap(), ["POST /ocsp"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_with_a_certificate_of_its_own_is_asked_only_where_the_settings_name_its_authority() {
+    use std::sync::Arc;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate =
+        rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let private = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], private)
+        .unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut head = [0; 2048];
+            let _ = stream.read(&mut head).await;
+            let body = lab::manifest();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let authority = folder.path().join("authority.pem");
+    std::fs::write(&authority, certificate.pem()).unwrap();
+    let source = Source::start().await;
+    let key = CollateralKey::NvidiaRim("NV_1".into());
+    for (extra_ca, expected) in [(std::path::PathBuf::new(), false), (authority.clone(), true)] {
+        let mut settings = Settings { extra_ca, attempts: 1, ..source.settings() };
+        settings.nvidia.rim.clone_from(&url);
+        let bench = Bench::new(settings);
+        assert_eq!(has(&bench, &key).await, expected, "{}", why(&bench, &key).await);
+    }
+    for bad in ["not a certificate at all", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"]
+    {
+        std::fs::write(&authority, bad).unwrap();
+        let settings = Settings { extra_ca: authority.clone(), ..source.settings() };
+        let opened = coffer_server_collateral::CollateralService::open(folder.path(), settings);
+        assert!(opened.is_err(), "{bad}");
+    }
+}

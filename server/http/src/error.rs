@@ -4,6 +4,16 @@ use std::path::PathBuf;
 
 use coffer_server_store::StoreError;
 
+/// Judges cannot be made of what an owner trusts.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {why}")]
+pub struct TrustError {
+    /// What cannot be used.
+    pub what: &'static str,
+    /// The reason.
+    pub why: String,
+}
+
 /// The broker could not be opened. Nothing that was there was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -38,7 +48,7 @@ pub enum OpenError {
     },
     /// What judges are made of.
     #[error("the judges cannot be made: {0}")]
-    Trust(#[from] crate::judges::TrustError),
+    Trust(#[from] TrustError),
     /// The cache of collateral.
     #[error("the cache of collateral cannot be used: {0}")]
     Collateral(#[from] coffer_server_collateral::CacheError),

@@ -20,7 +20,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use crate::config::{BrokerConfig, JudgeOptions, Revocation};
-use crate::error::OpenError;
+use crate::error::{OpenError, TrustError};
 
 /// Where the keys of Arm platforms are in the store's settings.
 pub(crate) const CCA_ENDORSEMENTS: &str = "cca-endorsements";
@@ -49,16 +49,6 @@ pub struct JudgeSet {
 
 /// Makes the judges; called again whenever what they are made of changes.
 pub type Judges = Arc<dyn Fn(&Trust) -> Result<JudgeSet, TrustError> + Send + Sync>;
-
-/// Judges cannot be made of this.
-#[derive(Debug, thiserror::Error)]
-#[error("{what}: {why}")]
-pub struct TrustError {
-    /// What cannot be used.
-    pub what: &'static str,
-    /// The reason.
-    pub why: String,
-}
 
 /// The judge of TPMs alone.
 pub fn tpm_judges() -> Judges {

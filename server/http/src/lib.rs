@@ -32,8 +32,8 @@ pub use broker::{Broker, FirstStart};
 pub use config::{
     BrokerConfig, ConfigError, DEFAULT_PORT, EXAMPLE, JudgeOptions, Revocation, TrustAnchorFile,
 };
-pub use error::OpenError;
-pub use judges::{JudgeSet, Judges, Trust, TrustError, all_judges, tpm_judges};
+pub use error::{OpenError, TrustError};
+pub use judges::{JudgeSet, Judges, Trust, all_judges, tpm_judges};
 pub use serve::{ServeError, shutdown_signal};
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub(crate) struct Record {
 impl Record {
     /// Of evidence that is not genuine, until there is a token.
     pub(crate) fn new(id: &str, at: jiff::Timestamp, verdict: &Verdict) -> Result<Self, serde_json::Error> {
-        let causes = reply::causes(&verdict.checks);
+        let causes = reply::causes(verdict);
         let summary = AttemptSummary {
             id: id.to_string(),
             at: seconds(at),

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use coffer_core_protocol::error::{Cause, Code, ErrorBody};
 use coffer_core_protocol::handshake::relying_party;
 use coffer_server_store::StoreError;
-use coffer_verify_api::Check;
+use coffer_verify_api::{Check, Verdict};
 
 /// When who finds no room may come again.
 const RETRY_AFTER_S: &str = "5";
@@ -119,9 +119,9 @@ fn status(code: u16) -> StatusCode {
 pub(crate) const MAX_CAUSES: usize = 16;
 const MAX_TEXT: usize = 512;
 
-/// The failed checks that no deeper check explains, bounded for tokens and error bodies.
-pub(crate) fn causes(checks: &[Check]) -> Vec<Cause> {
-    checks.iter().flat_map(Check::causes).take(MAX_CAUSES).map(cause).collect()
+/// Why the answer is not better, bounded for tokens and error bodies.
+pub(crate) fn causes(verdict: &Verdict) -> Vec<Cause> {
+    verdict.causes().into_iter().take(MAX_CAUSES).map(cause).collect()
 }
 
 /// One check as a cause.

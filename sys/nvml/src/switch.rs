@@ -139,8 +139,11 @@ impl Switches {
         found.value.ok_or(NvidiaError::Failed { function: "nscq_session_path_observe", code: 0 })
     }
 
+    /// Observes a path.
+    ///
     /// # Safety
     /// The callback's true type must be that of the path, and `data` what it takes.
+    // SAFETY: the two callers name the path's type in the header beside the call.
     unsafe fn look(&self, path: &str, callback: Callback, data: *mut c_void) -> Result<(), NvidiaError> {
         const FUNCTION: &str = "nscq_session_path_observe";
         let path = CString::new(path).map_err(|_| NvidiaError::Failed { function: FUNCTION, code: 0 })?;

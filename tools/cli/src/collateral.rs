@@ -2,6 +2,8 @@
 //!
 //! The broker has a cache of its own; a bundle carries documents from one to the other, and to where no network is.
 
+mod broker;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +21,18 @@ use crate::{Context, block_on};
 /// How long a person waits for one round of documents.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Which cache, and what with it.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Work on the broker's cache instead of this workstation's.
+    #[arg(long, global = true)]
+    at_broker: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
 #[derive(clap::Subcommand)]
-pub(crate) enum Command {
+enum Command {
     /// Fetch documents from their vendors into the cache: by key, or all that some evidence needs.
     ///
     /// Keys are as in `intel/tdx/tcb-info/b0c06f000000`; `coffer explain FILE --offline` names those that it misses.
@@ -60,8 +72,11 @@ pub(crate) enum Command {
     Settings,
 }
 
-pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
-    match command {
+pub(crate) fn run(context: &Context, options: Options) -> Result<()> {
+    if options.at_broker {
+        return broker::run(context, options.command);
+    }
+    match options.command {
         Command::Fetch { keys, evidence } => fetch(context, &keys, evidence.as_deref()),
         Command::Import { paths } => {
             let cache = open(context, false)?;
@@ -103,7 +118,7 @@ fn fetch(context: &Context, keys: &[CollateralKey], evidence: Option<&Path>) -> 
     let mut source = Source::open(context, false, &[])?;
     match evidence {
         Some(file) => {
-            crate::judge::judge_file(file, &Judging::default(), &mut source)?;
+            crate::judge::examine(file, &Judging::default(), &mut source)?;
         }
         None => {
             source.fetch(keys)?;

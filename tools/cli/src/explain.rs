@@ -1,12 +1,14 @@
 //! `coffer explain`: the verdict tree of an attestation, as the broker decided by it, or of evidence in a file, as
 //! the same code judges it here.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use coffer_core_admin::{Attempt, Cause};
+use coffer_core_admin::{Attempt, AttemptSummary, Cause};
+use coffer_tools_client::AdminClient;
 use coffer_verify_api::Verdict;
+use serde_json::json;
 
 use crate::judge::{self, Judging};
 use crate::output::{Detail, Output, table};
@@ -26,6 +28,10 @@ pub(crate) struct Options {
     /// List the last attestations instead.
     #[arg(long, conflicts_with = "what")]
     list: bool,
+    /// Save the evidence of the attempt, as the broker kept it, for `coffer explain FILE` and `coffer policy replay`;
+    /// with --list, that of every attempt that is listed, into a folder.
+    #[arg(long, value_name = "PATH")]
+    save: Option<PathBuf>,
     #[command(flatten)]
     judging: Judging,
 }
@@ -45,6 +51,9 @@ pub(crate) fn run(context: &Context, options: &Options) -> Result<ExitCode> {
     options.judging.only_for_files()?;
     let admin = context.home.broker_access(&context.broker)?.admin()?;
     let attempts = block_on(async { Ok(admin.attempts().await?) })?;
+    if let (true, Some(folder)) = (options.list, &options.save) {
+        return save_all(context, &admin, &attempts, folder);
+    }
     if options.list {
         context.output.show(&attempts, |attempts| {
             let row = |a: &coffer_core_admin::AttemptSummary| {
@@ -62,9 +71,42 @@ pub(crate) fn run(context: &Context, options: &Options) -> Result<ExitCode> {
              those that it knows"
         );
     };
+    if let Some(file) = &options.save {
+        let kept = block_on(async { Ok(admin.attempt_evidence(&chosen.id).await?) })?;
+        std::fs::write(file, serde_json::to_vec_pretty(&kept)?)
+            .with_context(|| format!("{} cannot be written", file.display()))?;
+        context.output.show(&json!({"attempt": kept.attempt, "saved": file}), |_| {
+            format!("saved the evidence of {} to {}", kept.attempt, file.display())
+        })?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let attempt = block_on(async { Ok(admin.attempt(&chosen.id).await?) })?;
     let verdict: Option<Verdict> = serde_json::from_value(attempt.verdict.clone()).ok();
     context.output.show(&attempt, |attempt| text(context.output, attempt, verdict.as_ref(), detail))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn save_all(
+    context: &Context,
+    admin: &AdminClient,
+    attempts: &[AttemptSummary],
+    folder: &Path,
+) -> Result<ExitCode> {
+    std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    let mut saved = Vec::new();
+    for attempt in attempts {
+        // Not every attempt has its evidence kept; those that have are what there is to replay.
+        match block_on(async { Ok(admin.attempt_evidence(&attempt.id).await?) }) {
+            Ok(kept) => {
+                let file = folder.join(format!("{}.json", attempt.id));
+                std::fs::write(&file, serde_json::to_vec_pretty(&kept)?)
+                    .with_context(|| format!("{} cannot be written", file.display()))?;
+                saved.push(attempt.id.clone());
+            }
+            Err(error) => eprintln!("{}: {error:#}", attempt.id),
+        }
+    }
+    context.output.show(&saved, |saved| format!("saved the evidence of {} attempts", saved.len()))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -21,7 +21,9 @@ use coffer_core_protocol::handshake::{DEFAULT_HASH, recorded_report_data};
 use coffer_core_protocol::wire::RuntimeData;
 use coffer_server_collateral::Hints;
 use coffer_server_http::{JudgeOptions, JudgeSet, Revocation, Trust, all_judges};
-use coffer_verify_api::{Check, Fault, Judgement, Outcome, Question, Status, Timestamp, Verdict, Verifier};
+use coffer_verify_api::{
+    Check, CollateralKey, Fault, Judgement, Outcome, Question, Status, Timestamp, Verdict, Verifier,
+};
 use coffer_verify_appraisal::{PlatformPolicy, Sent, Standards, appraise, rejected, unavailable};
 use coffer_verify_dcap::Dcap;
 use coffer_verify_nitro::NitroJudge;
@@ -154,7 +156,9 @@ fn read(file: &Path) -> Result<Vec<u8>> {
 /// Judges the evidence in a file and shows the verdict.
 pub(crate) fn explain(context: &Context, file: &Path, by: &Judging, detail: Detail) -> Result<ExitCode> {
     let mut source = Source::open(context, by.offline, &by.collateral)?;
-    let parts = judge_file(file, by, &mut source)?;
+    let standards = OwnStandards::read(by)?;
+    let examined = examine(file, by, &mut source)?;
+    let parts: Vec<Part> = examined.parts.iter().map(|part| examined.appraised(part, &standards)).collect();
     context.output.show(&parts, |parts| {
         let one =
             |part: &Part| format!("{}: {}", part.submodule, context.output.verdict(&part.verdict, detail));
@@ -172,26 +176,60 @@ pub(crate) fn explain(context: &Context, file: &Path, by: &Judging, detail: Deta
 
 /// The verdict on the machine or on one device.
 #[derive(Serialize)]
-pub(crate) struct Part {
+struct Part {
     /// Its name in an attestation result: `cpu0`, `gpu1`.
     submodule: String,
     #[serde(flatten)]
     verdict: Verdict,
 }
 
-/// Reads, judges and appraises.
-pub(crate) fn judge_file(file: &Path, by: &Judging, source: &mut Source) -> Result<Vec<Part>> {
+/// What the judges said of a file.
+pub(crate) struct Examined {
+    recorded: Recorded,
+    init_data: Option<InitData>,
+    runtime_claims: Value,
+    pub(crate) at: Timestamp,
+    pub(crate) parts: Vec<Told>,
+}
+
+/// What a judge said of the machine or of one device.
+pub(crate) struct Told {
+    pub(crate) submodule: String,
+    pub(crate) judgement: Result<Judgement, Vec<CollateralKey>>,
+    /// Whether it was asked about the challenge that the evidence answers.
+    fresh: bool,
+}
+
+impl Examined {
+    /// What came beside the evidence.
+    pub(crate) const fn sent(&self) -> Sent<'_> {
+        Sent { init_data: self.init_data.as_ref(), runtime_claims: &self.runtime_claims }
+    }
+
+    fn appraised(&self, told: &Told, standards: &OwnStandards) -> Part {
+        let tee = self.recorded.tee;
+        let mut verdict = match &told.judgement {
+            Err(missing) => unavailable(tee, missing),
+            Ok(Judgement::Rejected(checks)) => rejected(tee, checks.clone()),
+            Ok(Judgement::Verified(verified)) => {
+                standards.with(|standards| appraise(verified, standards, &self.sent(), self.at))
+            }
+        };
+        if !told.fresh {
+            verdict.checks.iter_mut().for_each(not_fresh);
+        }
+        Part { submodule: told.submodule.clone(), verdict }
+    }
+}
+
+/// Reads a file and has its parts judged.
+pub(crate) fn examine(file: &Path, by: &Judging, source: &mut Source) -> Result<Examined> {
     let recorded = Recorded::read(file, by.tee)?.with_event_log(by.event_log.as_deref())?;
-    let standards = OwnStandards::read(by)?;
     let judges = judges(recorded.tee, by)?;
     let init_data = by.init_data(&recorded)?;
-    let case = Case {
-        recorded: &recorded,
-        standards: &standards,
-        digest: init_data.as_ref().map(InitData::digest),
-        init_data: init_data.as_ref(),
-        at: by.at.unwrap_or_else(Timestamp::now),
-    };
+    let digest = init_data.as_ref().map(InitData::digest);
+    let at = by.at.or(recorded.at).unwrap_or_else(Timestamp::now);
+    let case = Case { init_data: digest.as_ref(), at };
     let mut parts = Vec::new();
     let mut devices = serde_json::from_str::<Map<String, Value>>(&recorded.additional).unwrap_or_default();
     if recorded.tee == Tee::Nvidia {
@@ -202,7 +240,7 @@ pub(crate) fn judge_file(file: &Path, by: &Judging, source: &mut Source) -> Resu
         };
         let ask = |question: &Question<'_>| Ok(vec![(CPU.to_owned(), judge.verify(question)?)]);
         let given = by.report_data(&recorded, Some(&recorded.additional))?;
-        parts.extend(case.judge(&recorded.primary, given, source, ask)?);
+        parts.extend(case.judge(&recorded.primary, given, source, CPU, ask)?);
     }
     for (name, evidence) in devices {
         let Some(judge) = judges.devices.iter().find(|judge| judge.tee().name() == name) else {
@@ -213,17 +251,15 @@ pub(crate) fn judge_file(file: &Path, by: &Judging, source: &mut Source) -> Resu
             let found = judge.verify(question)?;
             Ok(found.into_iter().map(|device| (device.submodule, device.judgement)).collect())
         };
-        parts.extend(case.judge(&evidence, by.report_data(&recorded, None)?, source, ask)?);
+        parts.extend(case.judge(&evidence, by.report_data(&recorded, None)?, source, &name, ask)?);
     }
-    Ok(parts)
+    let runtime_claims = recorded.runtime_data.clone().unwrap_or(Value::Null);
+    Ok(Examined { recorded, init_data, runtime_claims, at, parts })
 }
 
 /// What is the same for every part of the evidence.
 struct Case<'a> {
-    recorded: &'a Recorded,
-    standards: &'a OwnStandards,
-    init_data: Option<&'a InitData>,
-    digest: Option<Digest>,
+    init_data: Option<&'a Digest>,
     at: Timestamp,
 }
 
@@ -234,24 +270,25 @@ impl Case<'_> {
         evidence: &Value,
         given: Option<ReportData>,
         source: &mut Source,
+        name: &str,
         ask: impl Fn(&Question<'_>) -> Result<Vec<(String, Judgement)>, Fault>,
-    ) -> Result<Vec<Part>> {
+    ) -> Result<Vec<Told>> {
+        let fresh = given.is_some();
         let mut report_data =
             given.unwrap_or_else(|| ReportData::from_runtime_hash(Digest::zero(Algorithm::Sha384)));
-        let mut known = given.is_some();
+        let mut known = fresh;
         loop {
             let question = Question {
                 evidence,
                 report_data: &report_data,
-                init_data: self.digest.as_ref(),
+                init_data: self.init_data,
                 collateral: &*source,
                 at: self.at,
             };
             match ask(&question) {
                 Err(Fault::CollateralUnavailable(keys)) => {
                     if !source.fetch(&keys)? {
-                        let verdict = unavailable(self.recorded.tee, &keys);
-                        return Ok(vec![Part { submodule: CPU.to_owned(), verdict }]);
+                        return Ok(vec![Told { submodule: name.to_owned(), judgement: Err(keys), fresh }]);
                     }
                 }
                 Err(fault) => bail!("{fault}"),
@@ -265,32 +302,11 @@ impl Case<'_> {
                         (report_data, known) = (own, true);
                         continue;
                     }
-                    let part = |(submodule, judgement)| Part {
-                        submodule,
-                        verdict: self.verdict(judgement, given.is_some()),
-                    };
-                    return Ok(judged.into_iter().map(part).collect());
+                    let told = |(submodule, judgement)| Told { submodule, judgement: Ok(judgement), fresh };
+                    return Ok(judged.into_iter().map(told).collect());
                 }
             }
         }
-    }
-
-    fn verdict(&self, judgement: Judgement, fresh: bool) -> Verdict {
-        let runtime = self.recorded.runtime_data.clone().unwrap_or(Value::Null);
-        let sent = Sent { init_data: self.init_data, runtime_claims: &runtime };
-        let mut verdict = match judgement {
-            Judgement::Rejected(checks) => rejected(self.recorded.tee, checks),
-            Judgement::Verified(verified) => {
-                let OwnStandards { references, platform, policy, values } = self.standards;
-                let policy = policy.as_ref().map(|policy| policy.with(values));
-                let policy = policy.as_ref().map(|policy| policy as &dyn Appraiser);
-                appraise(&verified, &Standards { references, platform, policy }, &sent, self.at)
-            }
-        };
-        if !fresh {
-            verdict.checks.iter_mut().for_each(not_fresh);
-        }
-        verdict
     }
 }
 
@@ -334,7 +350,7 @@ fn not_fresh(check: &mut Check) {
 }
 
 /// By what it is appraised.
-struct OwnStandards {
+pub(crate) struct OwnStandards {
     references: Vec<ReferenceValues>,
     platform: PlatformPolicy,
     policy: Option<AppraisalPolicy>,
@@ -342,7 +358,21 @@ struct OwnStandards {
 }
 
 impl OwnStandards {
-    fn read(by: &Judging) -> Result<Self> {
+    /// Calls with what they are.
+    pub(crate) fn with<T>(&self, call: impl FnOnce(&Standards<'_>) -> T) -> T {
+        let Self { references, platform, policy, values } = self;
+        let policy = policy.as_ref().map(|policy| policy.with(values));
+        let policy = policy.as_ref().map(|policy| policy as &dyn Appraiser);
+        call(&Standards { references, platform, policy })
+    }
+
+    /// The same with another appraisal policy.
+    pub(crate) fn but(&self, policy: Option<AppraisalPolicy>) -> Self {
+        let Self { references, platform, values, .. } = self;
+        Self { references: references.clone(), platform: platform.clone(), policy, values: values.clone() }
+    }
+
+    pub(crate) fn read(by: &Judging) -> Result<Self> {
         let mut references = Vec::new();
         for file in &by.expect {
             let values = ReferenceValues::from_json(&read(file)?);

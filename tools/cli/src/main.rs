@@ -78,8 +78,7 @@ enum Command {
     #[command(subcommand)]
     Trust(trust::Command),
     /// Fetch, import and list collateral: TCB info, revocation lists, endorsements.
-    #[command(subcommand)]
-    Collateral(collateral::Command),
+    Collateral(collateral::Options),
     /// Run an image in a sandbox.
     Run(run::Options),
     /// Say why an attestation was accepted or refused: every check, expected and found.
@@ -130,7 +129,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Ref(command) => reference::run(&context, command)?,
         Command::Policy(command) => policy::run(&context, command)?,
         Command::Trust(command) => trust::run(&context, command)?,
-        Command::Collateral(command) => collateral::run(&context, command)?,
+        Command::Collateral(options) => collateral::run(&context, options)?,
         Command::Run(options) => return run::run(&context, options),
         Command::Explain(options) => return explain::run(&context, &options),
         Command::Broker(options) => broker::run(&context, &options)?,

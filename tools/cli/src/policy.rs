@@ -1,59 +1,242 @@
-//! `coffer policy`: who may have resources.
+//! `coffer policy`: who may have resources, what evidence is worth, and which platforms will do.
+
+mod platform;
+mod replay;
 
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
+use coffer_core_policy::lint::{self, Finding, Severity};
 use serde_json::json;
 
+use crate::output::{Output, table};
 use crate::{Context, block_on};
 
-/// The policy that decides about resources.
+/// The broker's name of the policy that decides about resources.
 const RESOURCE: &str = "resource";
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
     /// Put a policy in force: a Rego file of yours, or one that is built in.
     ///
-    /// A policy is `package policy` with a set `deny` of reasons (allowed means that it is empty), or with
+    /// A resource policy is `package policy` with a set `deny` of reasons (allowed means that it is empty), or with
     /// `allow` as in Trustee. `default` asks for hardware evidence that was appraised as affirming;
     /// `insecure-lab` also accepts software evidence, which protects nothing from its host.
+    ///
+    /// An appraisal policy (--for cpu, gpu, switch) is Trustee's: it makes the trustworthiness vector, and asks for
+    /// reference values by name, which `coffer ref value set` puts. Check it first with `coffer policy check`.
     Set {
         /// A Rego file.
         #[arg(required_unless_present = "preset", conflicts_with = "preset")]
         file: Option<PathBuf>,
-        /// A built-in policy: `default` or `insecure-lab`.
+        /// A built-in resource policy: `default` or `insecure-lab`.
         #[arg(long)]
         preset: Option<String>,
+        #[command(flatten)]
+        kind: Which,
     },
-    /// Show the policy in force.
-    Show,
+    /// Show the policy in force, or an earlier version of an appraisal policy.
+    Show {
+        #[command(flatten)]
+        kind: Which,
+        /// An earlier version, as `coffer policy list` counts them.
+        #[arg(long, value_name = "N")]
+        version: Option<u32>,
+    },
+    /// List the policies, and the versions of appraisal policies.
+    List,
+    /// Remove an appraisal policy: evidence is compared with reference values again.
+    Rm {
+        /// Which.
+        #[arg(long = "for", value_enum, value_name = "KIND")]
+        kind: Kind,
+    },
+    /// Say what is wrong with a policy before it is in force: syntax, claims that no TEE has, rules that can never
+    /// hold, and whether it lets debuggable guests through.
+    Check {
+        /// A Rego file.
+        file: PathBuf,
+        #[command(flatten)]
+        kind: Which,
+    },
+    /// Try a changed policy on recorded evidence: what would be newly accepted, and what newly refused.
+    Replay(replay::Options),
+    /// Say which platforms are acceptable: patch level, debug, chips.
+    #[command(subcommand)]
+    Platform(platform::Command),
+}
+
+/// What a policy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    /// Who may have resources.
+    Resource,
+    /// What the evidence of machines is worth.
+    Cpu,
+    /// What the evidence of GPUs is worth.
+    Gpu,
+    /// What the evidence of switches is worth.
+    Switch,
+}
+
+/// What a policy is for.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(crate) struct Which {
+    /// What the policy is for.
+    #[arg(long = "for", value_enum, value_name = "KIND", default_value = "resource")]
+    pub(crate) kind: Kind,
+}
+
+impl Kind {
+    /// The broker's name for an appraisal policy; none for the resource policy.
+    const fn appraisal(self) -> Option<&'static str> {
+        match self {
+            Self::Resource => None,
+            Self::Cpu => Some("default_cpu"),
+            Self::Gpu => Some("default_gpu"),
+            Self::Switch => Some("default_switch"),
+        }
+    }
+
+    pub(crate) const fn checked_as(self) -> lint::Kind {
+        match self {
+            Self::Resource => lint::Kind::Resource,
+            _ => lint::Kind::Appraisal,
+        }
+    }
 }
 
 pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
-    let admin = context.home.broker_access(&context.broker)?.admin()?;
+    let admin = || context.home.broker_access(&context.broker)?.admin();
     match command {
-        Command::Set { file, preset } => {
-            let name = match (&file, &preset) {
-                (Some(file), None) => {
-                    let rego = std::fs::read_to_string(file)
-                        .with_context(|| format!("{} cannot be read", file.display()))?;
-                    block_on(async { Ok(admin.put_policy(RESOURCE, &rego).await?) })?;
+        Command::Check { file, kind } => check(context.output, &file, kind.kind),
+        Command::Replay(options) => replay::run(context, &options),
+        Command::Platform(command) => platform::run(context, command),
+        Command::Set { file, preset, kind } => {
+            let name = match (&file, &preset, kind.kind.appraisal()) {
+                (Some(file), None, appraisal) => {
+                    let rego = text(file)?;
+                    let admin = admin()?;
+                    block_on(async {
+                        match appraisal {
+                            None => Ok(admin.put_policy(RESOURCE, &rego).await?),
+                            Some(name) => Ok(admin.put_attestation_policy(name, &rego).await?),
+                        }
+                    })?;
                     file.display().to_string()
                 }
-                (None, Some(preset)) => {
+                (None, Some(preset), None) => {
+                    let admin = admin()?;
                     block_on(async { Ok(admin.use_preset(RESOURCE, preset).await?) })?;
                     format!("the preset {preset}")
                 }
+                (None, Some(_), Some(_)) => {
+                    bail!(
+                        "presets are resource policies; without an appraisal policy, reference values decide"
+                    )
+                }
                 _ => bail!("name either a file or a preset"),
             };
-            context.output.show(&json!({"policy": RESOURCE, "from": name}), |_| format!("in force: {name}"))
+            let of = kind.kind.appraisal().unwrap_or(RESOURCE);
+            context.output.show(&json!({"policy": of, "from": name}), |_| format!("in force: {name}"))
         }
-        Command::Show => {
-            let policy = block_on(async { Ok(admin.policy(RESOURCE).await?) })?;
-            context.output.show(&policy, |policy| {
-                let preset = policy.preset.as_ref().map(|name| format!("# the preset {name}\n"));
-                format!("{}{}", preset.unwrap_or_default(), policy.rego.clone().unwrap_or_default())
+        Command::Show { kind, version } => match kind.kind.appraisal() {
+            None if version.is_some() => {
+                bail!("versions are kept of appraisal policies (--for cpu, gpu or switch)")
+            }
+            None => {
+                let admin = admin()?;
+                let policy = block_on(async { Ok(admin.policy(RESOURCE).await?) })?;
+                context.output.show(&policy, |policy| {
+                    let preset = policy.preset.as_ref().map(|name| format!("# the preset {name}\n"));
+                    format!("{}{}", preset.unwrap_or_default(), policy.rego.clone().unwrap_or_default())
+                })
+            }
+            Some(name) => {
+                let admin = admin()?;
+                let policy = block_on(async { Ok(admin.attestation_policy(name, version).await?) })?;
+                context.output.show(&policy, |policy| {
+                    format!(
+                        "# {} version {}, put {}\n{}",
+                        policy.name, policy.version.version, policy.version.at, policy.rego
+                    )
+                })
+            }
+        },
+        Command::List => {
+            let admin = admin()?;
+            let (resource, list) = block_on(async {
+                Ok((admin.policy(RESOURCE).await?, admin.list_attestation_policies().await?))
+            })?;
+            let mut rows = vec![vec![
+                RESOURCE.to_owned(),
+                "in force".to_owned(),
+                resource.preset.clone().map_or_else(|| "yours".into(), |preset| format!("preset {preset}")),
+                "-".to_owned(),
+            ]];
+            for policy in &list {
+                for version in &policy.versions {
+                    let current = policy.in_force && policy.current == Some(version.version);
+                    rows.push(vec![
+                        policy.name.clone(),
+                        if current { "in force" } else { "kept" }.to_owned(),
+                        format!("version {}", version.version),
+                        version.at.clone(),
+                    ]);
+                }
+            }
+            context.output.show(&json!({"resource": resource, "attestation_policies": list}), |_| {
+                table(&["POLICY", "STATE", "WHICH", "SINCE"], &rows)
             })
         }
+        Command::Rm { kind } => {
+            let Some(name) = kind.appraisal() else {
+                bail!(
+                    "there is always a resource policy; `coffer policy set --preset default` puts the built-in one"
+                )
+            };
+            let admin = admin()?;
+            block_on(async { Ok(admin.remove_attestation_policy(name).await?) })?;
+            context
+                .output
+                .show(&json!({"removed": name}), |_| format!("removed {name}; reference values decide"))
+        }
     }
+}
+
+pub(crate) fn text(file: &PathBuf) -> Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))
+}
+
+fn check(output: Output, file: &PathBuf, kind: Kind) -> Result<()> {
+    let report = lint::check(kind.checked_as(), &text(file)?);
+    output.show(&report, |report| {
+        let mut lines: String = report.findings.iter().map(|finding| line(output, file, finding)).collect();
+        if report.findings.is_empty() {
+            lines.push_str(&format!("{}: nothing found\n", file.display()));
+        }
+        if !report.asks_for.is_empty() {
+            let names: Vec<&str> = report.asks_for.iter().map(String::as_str).collect();
+            lines.push_str(&format!("asks for the reference values {}\n", names.join(", ")));
+        }
+        lines
+    })?;
+    if !report.is_usable() {
+        bail!("{} cannot be put in force", file.display());
+    }
+    Ok(())
+}
+
+fn line(output: Output, file: &PathBuf, finding: &Finding) -> String {
+    let place = finding
+        .line
+        .map(|line| format!("{}:{line}", file.display()))
+        .unwrap_or_else(|| file.display().to_string());
+    let (colour, word) = match finding.severity {
+        Severity::Error => ("31", "error"),
+        Severity::Warning => ("33", "warning"),
+        Severity::Note => ("36", "note"),
+    };
+    let remedy = finding.remedy.as_ref().map(|remedy| format!("    {remedy}\n")).unwrap_or_default();
+    format!("{place}: {}: {}  [{}]\n{remedy}", output.paint(colour, word), finding.message, finding.code)
 }

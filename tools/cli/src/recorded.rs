@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use coffer_core_evidence::Tee;
+use coffer_verify_api::Timestamp;
 use serde_json::{Value, json};
 
 /// More than any attester sends.
@@ -27,6 +28,8 @@ pub(crate) struct Recorded {
     pub(crate) runtime_data: Option<Value>,
     /// The init-data that was sent beside it.
     pub(crate) init_data: Option<String>,
+    /// When it was judged, if the file says it.
+    pub(crate) at: Option<Timestamp>,
 }
 
 impl Recorded {
@@ -72,13 +75,18 @@ impl Recorded {
     }
 
     const fn alone(tee: Tee, primary: Value) -> Self {
-        Self { tee, primary, additional: String::new(), runtime_data: None, init_data: None }
+        Self { tee, primary, additional: String::new(), runtime_data: None, init_data: None, at: None }
     }
 
     fn of_json(mut json: Value, tee: Option<Tee>) -> Result<Self> {
         let named = json.get("tee").and_then(|name| serde_json::from_value(name.clone()).ok());
         let tee = tee.or(named);
-        // The attest request of the KBS protocol (section 3.2), and what a broker exports of one.
+        // What a broker exports of an attempt is the request with the time.
+        if let Some(request) = json.get_mut("request").map(Value::take) {
+            let at = json.get("at").and_then(Value::as_str).and_then(|at| at.parse().ok());
+            return Ok(Self { at, ..Self::of_json(request, tee)? });
+        }
+        // The attest request of the KBS protocol (section 3.2).
         if let Some(sent) = json.get_mut("tee-evidence").map(Value::take) {
             let primary = sent.get("primary_evidence").cloned().unwrap_or(Value::Null);
             let additional = sent.get("additional_evidence").and_then(Value::as_str).unwrap_or_default();
@@ -89,6 +97,7 @@ impl Recorded {
                 additional: additional.to_owned(),
                 runtime_data: json.get("runtime-data").cloned(),
                 init_data,
+                at: None,
             });
         }
         if let Some(evidence) = json.get("evidence").filter(|inner| inner.is_object()) {

@@ -1,8 +1,13 @@
 //! `coffer ref`: the measurements that the broker expects.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow, bail};
+use coffer_core_corim::{Corim, CorimError, PublicKey, Validity, from_corim, is_signed, named_values, open};
+use coffer_core_launch::ReferenceValues;
+use coffer_verify_api::{Check, Timestamp};
+use coffer_verify_nvidia::NvidiaJudge;
 use serde_json::{Value, json};
 
 use crate::output::table;
@@ -10,10 +15,19 @@ use crate::{Context, block_on};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Add reference values that `coffer measure` wrote.
+    /// Add reference values: what `coffer measure` wrote, or a CoRIM of others.
+    ///
+    /// A CoRIM of `coffer measure --corim` brings reference values with their events. From any other CoRIM, and from
+    /// an NVIDIA manifest (RIM), named values are taken for appraisal policies to ask for.
     Add {
-        /// The file.
+        /// The file: JSON, CoRIM, or an NVIDIA RIM.
         file: PathBuf,
+        /// The key that must have signed a CoRIM (PEM); may be given more than once.
+        #[arg(long, value_name = "FILE")]
+        key: Vec<PathBuf>,
+        /// Take a CoRIM that nobody signed.
+        #[arg(long, conflicts_with = "key")]
+        insecure_unsigned: bool,
     },
     /// List the reference values.
     List,
@@ -22,18 +36,51 @@ pub(crate) enum Command {
         /// Their id, as `coffer ref list` shows it.
         id: String,
     },
+    /// Values that appraisal policies ask for by name.
+    #[command(subcommand)]
+    Value(Named),
+}
+
+#[derive(clap::Subcommand)]
+pub(crate) enum Named {
+    /// Put the value of a name, in place of the one before.
+    Set {
+        /// The name, as in `snp_launch_measurement`.
+        name: String,
+        /// JSON, as in '["00ff…"]' or 3; what is no JSON is a text.
+        #[arg(required = true)]
+        values: Vec<String>,
+    },
+    /// List the names and their values.
+    List,
+    /// Remove a name.
+    Rm {
+        /// The name.
+        name: String,
+    },
 }
 
 pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
     let admin = context.home.broker_access(&context.broker)?.admin()?;
     match command {
-        Command::Add { file } => {
-            let text = std::fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
-            let values: Value = serde_json::from_slice(&text)
-                .with_context(|| format!("{} is not what `coffer measure` writes", file.display()))?;
-            block_on(async { Ok(admin.add_reference(&values).await?) })?;
-            let id = member(&values, "id");
-            context.output.show(&json!({"added": id}), |_| format!("added reference values {id}"))
+        Command::Add { file, key, insecure_unsigned } => {
+            let bytes = std::fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+            let read = Import::read(&bytes, &key, insecure_unsigned);
+            let Import { references, named } =
+                read.with_context(|| format!("{} was not added", file.display()))?;
+            for values in &references {
+                block_on(async { Ok(admin.add_reference(values).await?) })?;
+            }
+            for (name, value) in &named {
+                block_on(async { Ok(admin.put_named_value(name, value).await?) })?;
+            }
+            let ids: Vec<String> = references.iter().map(|values| member(values, "id")).collect();
+            let names: Vec<&String> = named.keys().collect();
+            context.output.show(&json!({"added": ids, "named": names}), |_| {
+                let ids = ids.iter().map(|id| format!("added reference values {id}\n"));
+                let names = names.iter().map(|name| format!("added the named value {name}\n"));
+                ids.chain(names).collect()
+            })
         }
         Command::List => {
             let list = block_on(async { Ok(admin.list_references().await?) })?;
@@ -51,7 +98,115 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
             block_on(async { Ok(admin.remove_reference(&id).await?) })?;
             context.output.show(&json!({"removed": id}), |_| format!("removed reference values {id}"))
         }
+        Command::Value(Named::Set { name, values }) => {
+            let read = |text: &String| serde_json::from_str(text).unwrap_or_else(|_| json!(text));
+            let value = match values.as_slice() {
+                [one] => read(one),
+                several => several.iter().map(read).collect(),
+            };
+            block_on(async { Ok(admin.put_named_value(&name, &value).await?) })?;
+            context.output.show(&json!({"name": name, "value": value}), |_| format!("{name} is {value}"))
+        }
+        Command::Value(Named::List) => {
+            let values = block_on(async { Ok(admin.named_values().await?) })?;
+            context.output.show(&values, |values| {
+                let rows: Vec<_> =
+                    values.iter().map(|(name, value)| vec![name.clone(), value.to_string()]).collect();
+                table(&["NAME", "VALUE"], &rows)
+            })
+        }
+        Command::Value(Named::Rm { name }) => {
+            block_on(async { Ok(admin.remove_named_value(&name).await?) })?;
+            context.output.show(&json!({"removed": name}), |_| format!("removed {name}"))
+        }
     }
+}
+
+/// What a file brings.
+#[derive(Default)]
+struct Import {
+    /// Reference values in the broker's form.
+    references: Vec<Value>,
+    /// Values by name.
+    named: BTreeMap<String, Value>,
+}
+
+impl Import {
+    fn read(bytes: &[u8], keys: &[PathBuf], unsigned_too: bool) -> Result<Self> {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            return match text.trim_start() {
+                json if json.starts_with('{') => Self::of_json(bytes),
+                xml if xml.starts_with('<') => Self::of_rim(bytes),
+                _ => bail!("expected what `coffer measure` writes, a CoRIM, or an NVIDIA RIM"),
+            };
+        }
+        Self::of_corim(bytes, keys, unsigned_too)
+    }
+
+    fn of_json(bytes: &[u8]) -> Result<Self> {
+        // Read as the broker reads it, so that what is wrong is told here.
+        let values = ReferenceValues::from_json(bytes)?;
+        Ok(Self { references: vec![serde_json::to_value(values)?], ..Self::default() })
+    }
+
+    fn of_corim(bytes: &[u8], keys: &[PathBuf], unsigned_too: bool) -> Result<Self> {
+        let unsigned = match is_signed(bytes) {
+            true if keys.is_empty() => {
+                bail!("the CoRIM is signed; say with --key whose signature you trust")
+            }
+            true => {
+                let keys: Vec<PublicKey> = keys.iter().map(|path| public_key(path)).collect::<Result<_>>()?;
+                let opened = open(bytes, &keys)?;
+                in_time(opened.validity, "signature")?;
+                opened.unsigned
+            }
+            false if unsigned_too => bytes.to_vec(),
+            false => {
+                bail!("nobody signed the CoRIM; have it signed, or take it as it is with --insecure-unsigned")
+            }
+        };
+        match from_corim(&unsigned) {
+            Ok(values) => Ok(Self {
+                references: values.iter().map(serde_json::to_value).collect::<Result<_, _>>()?,
+                ..Self::default()
+            }),
+            Err(CorimError::Profile { .. }) => {
+                in_time(Corim::parse(&unsigned)?.validity, "document")?;
+                Ok(Self { named: named_values(&unsigned)?, ..Self::default() })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A manifest that NVIDIA signed: its golden measurements by index.
+    fn of_rim(bytes: &[u8]) -> Result<Self> {
+        let rim = NvidiaJudge::new().verified_rim(bytes, Timestamp::now());
+        let rim = rim.map_err(|checks| {
+            let causes = checks
+                .iter()
+                .flat_map(Check::causes)
+                .map(|cause| format!("{} [{}]", cause.title, cause.code));
+            anyhow!("the manifest is not believed: {}", causes.collect::<Vec<_>>().join("; "))
+        })?;
+        let named = rim.measurements.iter().filter(|measurement| measurement.active).map(|measurement| {
+            let name = format!("nvidia_{}_{}_measurement_{}", rim.product, rim.version, measurement.index);
+            (name, measurement.values.iter().map(|digest| Value::String(digest.hex())).collect())
+        });
+        Ok(Self { named: named.collect(), ..Self::default() })
+    }
+}
+
+fn in_time(validity: Option<Validity>, what: &str) -> Result<()> {
+    let now = Timestamp::now();
+    match validity.is_none_or(|validity| validity.holds_at(now.as_second())) {
+        true => Ok(()),
+        false => bail!("the CoRIM's {what} is not valid now, at {now}; ask its maker for a newer one"),
+    }
+}
+
+fn public_key(path: &Path) -> Result<PublicKey> {
+    let pem = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    PublicKey::from_pem(&pem).with_context(|| format!("{} is no public key in PEM", path.display()))
 }
 
 fn member(value: &Value, name: &str) -> String {

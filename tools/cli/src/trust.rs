@@ -23,6 +23,15 @@ pub(crate) enum Command {
     },
     /// List the trusted roots.
     List,
+    /// Trust the keys of Arm CCA platforms, and no others: a JSON list of endorsements.
+    Cca {
+        /// The file: a list of objects with `pkey` (JWK), `implementation-id` and `instance-id`.
+        #[arg(required_unless_present = "remove")]
+        file: Option<PathBuf>,
+        /// Trust no Arm platform.
+        #[arg(long, conflicts_with = "file")]
+        remove: bool,
+    },
     /// Distrust a root.
     Rm {
         /// Its name.
@@ -58,6 +67,18 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
                 });
                 table(&["NAME", "CERTIFIES"], &rows.collect::<Vec<_>>())
             })
+        }
+        Command::Cca { file: Some(file), .. } => {
+            let text = std::fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+            let keys =
+                serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", file.display()))?;
+            block_on(async { Ok(admin.put_cca_endorsements(&keys).await?) })?;
+            let from = file.display().to_string();
+            context.output.show(&json!({"cca": from}), |_| format!("Arm platforms are trusted by {from}"))
+        }
+        Command::Cca { file: None, .. } => {
+            block_on(async { Ok(admin.remove_cca_endorsements().await?) })?;
+            context.output.show(&json!({"cca": null}), |_| "no Arm platform is trusted".to_owned())
         }
         Command::Rm { name } => {
             block_on(async { Ok(admin.remove_trust_anchor(&name).await?) })?;

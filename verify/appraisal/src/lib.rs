@@ -95,7 +95,9 @@ impl Sent<'_> {
 pub fn appraise(verified: &Verified<Claims>, by: &Standards<'_>, sent: &Sent<'_>, at: Timestamp) -> Verdict {
     let claims = verified.get();
     let mut checks = vec![platform_group(verified, by.platform, at)];
-    let Guest { checks: guest, reference } = guest(claims, by.references, sent.init_data, at);
+    // Init-data is the machine's; a device beside it binds none.
+    let init_data = sent.init_data.filter(|_| !is_device(claims.tee));
+    let Guest { checks: guest, reference } = guest(claims, by.references, init_data, at);
     let mut json = claims.json.clone();
     if let Some(reference) = reference {
         json.insert("reference".to_owned(), json!({ "id": reference.id(), "origin": reference.origin }));
@@ -112,7 +114,7 @@ pub fn appraise(verified: &Verified<Claims>, by: &Standards<'_>, sent: &Sent<'_>
         Some(policy) => {
             // The policy may leave the reference values out, but not what binds the init-data that it looks at.
             checks.extend(
-                init_data::bound(claims, sent.init_data)
+                init_data::bound(claims, init_data)
                     .map(|check| Check::group("init-data", "Init-data", vec![check])),
             );
             let seen = trust::vector(claims, &checks, true);

@@ -38,7 +38,8 @@ pub(crate) fn snp(
     ];
     const ALSO: [&str; 2] = ["platform_tsme_enabled", "platform_smt_enabled"];
     let own = coffer_verify_snp::claims::json(report, examined);
-    let is_text = |name: &str| AS_TEXT.contains(&name) || ALSO.contains(&name) || name.starts_with("reported_tcb_");
+    let is_text =
+        |name: &str| AS_TEXT.contains(&name) || ALSO.contains(&name) || name.starts_with("reported_tcb_");
     let text = |(name, value): (&String, &Value)| (name.clone(), Value::from(value.to_string()));
     let mut claims: Map<String, Value> = own.iter().filter(|(name, _)| is_text(name)).map(text).collect();
     claims.insert("measurement".into(), STANDARD.encode(report.measurement()).into());
@@ -48,7 +49,11 @@ pub(crate) fn snp(
 }
 
 /// For TDX: the TD quote's claims, and the TPM's beside them.
-pub(crate) fn tdx(mut claims: Map<String, Value>, parts: &Parts, registers: &Registers) -> Map<String, Value> {
+pub(crate) fn tdx(
+    mut claims: Map<String, Value>,
+    parts: &Parts,
+    registers: &Registers,
+) -> Map<String, Value> {
     paravisor(&mut claims, parts, registers);
     claims
 }

@@ -82,7 +82,9 @@ fn user_data(tee: Tee, parts: &Parts, expected: &[u8]) -> Option<Check> {
     let check = match is_bound {
         true => Check::passed(code, "The paravisor's report was made for this challenge and this key"),
         false => Check::failed(code, "The paravisor's report was made for another challenge or another key")
-            .remedy("attest again, with a report that is made for this session, or send evidence of version 1"),
+            .remedy(
+                "attest again, with a report that is made for this session, or send evidence of version 1",
+            ),
     };
     Some(check.expected(hex::encode(expected)).found(hex::encode(found)).source(SOURCE))
 }

@@ -57,7 +57,8 @@ impl Quote {
         let RsaKey { modulus, exponent } = key;
         let key = RsaPublicKeyComponents { n: modulus, e: exponent };
         match key.verify(&RSA_PKCS1_2048_8192_SHA256, &self.message, &self.signature) {
-            Ok(()) => Check::passed(code, "The TPM's attestation key signed the quote (RSASSA with SHA-256)").source(TPM),
+            Ok(()) => Check::passed(code, "The TPM's attestation key signed the quote (RSASSA with SHA-256)")
+                .source(TPM),
             Err(_) => Check::failed(code, "The TPM's attestation key did not sign the quote")
                 .expected("a signature by the key HCLAkPub of the runtime data over the quote")
                 .found("a signature by another key, or over another quote")
@@ -101,7 +102,8 @@ impl Quote {
         let selection = match (used.next(), used.next()) {
             (Some(one), None) if one.bank == BANK => one,
             (first, second) => {
-                let names: Vec<&str> = [first, second].into_iter().flatten().map(|one| one.bank.name()).collect();
+                let names: Vec<&str> =
+                    [first, second].into_iter().flatten().map(|one| one.bank.name()).collect();
                 let failed = Check::failed(bank, "The quote is not over registers of the SHA-256 bank alone")
                     .expected("sha256")
                     .found(if names.is_empty() { "no register".to_owned() } else { names.join(", ") })

@@ -82,9 +82,11 @@ fn requester(report: &Report) -> Check {
     const SOURCE: &str = "SEV-SNP Firmware ABI (AMD 56860), table 23, VMPL";
     match report.vmpl() {
         0 => Check::passed(code, "The paravisor had the report made").found("VMPL 0").source(SOURCE),
-        other => Check::failed(code, "The report was not made by the paravisor, so its TPM's key may be anyone's")
-            .expected("VMPL 0")
-            .found(format!("VMPL {other}"))
-            .source(SOURCE),
+        other => {
+            Check::failed(code, "The report was not made by the paravisor, so its TPM's key may be anyone's")
+                .expected("VMPL 0")
+                .found(format!("VMPL {other}"))
+                .source(SOURCE)
+        }
     }
 }

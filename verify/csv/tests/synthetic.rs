@@ -253,7 +253,7 @@ fn missing_certificates_are_asked_for_by_serial_number_and_used() {
     let data = bound_to();
     let key = CollateralKey::HygonHskCek(CSV_SERIAL.to_owned());
     match judge(&fixture).verify(&ask(&evidence, &data)) {
-        Err(Fault::CollateralUnavailable(keys)) => assert_eq!(keys, [key.clone()]),
+        Err(Fault::CollateralUnavailable(keys)) => assert_eq!(keys, std::slice::from_ref(&key)),
         _ => panic!("must be unavailable"),
     }
     let answer = |bytes: Vec<u8>| {

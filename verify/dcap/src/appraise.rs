@@ -106,7 +106,7 @@ impl Dcap {
             }
             (info, identity, root_list, pck_list) => {
                 let found = [info.err(), identity.err(), root_list.err(), pck_list.err()];
-                checks.extend(found.into_iter().flatten());
+                checks.extend(found.into_iter().flatten().map(|check| *check));
                 None
             }
         }
@@ -129,11 +129,7 @@ impl Dcap {
         let revoked = [
             ("pck.revocation", "The platform's key", pck.revokes(&platform.serial)),
             ("pck-ca.revocation", "The platform CA", root.revokes(platform.issuer.serial())),
-            (
-                "root.revocation",
-                "The root",
-                anchor.is_none_or(|anchor| root.revokes(anchor.serial())),
-            ),
+            ("root.revocation", "The root", anchor.is_none_or(|anchor| root.revokes(anchor.serial()))),
             (
                 "collateral.revocation",
                 "The key that signs collateral",
@@ -266,8 +262,18 @@ fn belongs(prefix: &str, platform: &Platform, verified: &Verified, is_tdx: bool,
     let id = |id: EnclaveId| if id == EnclaveId::TdQe { "TD_QE" } else { "QE" };
     let wanted = if is_tdx { EnclaveId::TdQe } else { EnclaveId::Qe };
     let compared = [
-        ("tcb-info.tee", "The TCB info is for the quote's TEE", tee(is_tdx).to_owned(), tee(info.is_tdx).to_owned()),
-        ("qe-identity.tee", "The identity is that of the quote's quoting enclave", id(wanted).into(), id(identity.id).into()),
+        (
+            "tcb-info.tee",
+            "The TCB info is for the quote's TEE",
+            tee(is_tdx).to_owned(),
+            tee(info.is_tdx).to_owned(),
+        ),
+        (
+            "qe-identity.tee",
+            "The identity is that of the quote's quoting enclave",
+            id(wanted).into(),
+            id(identity.id).into(),
+        ),
         (
             "tcb-info.fmspc",
             "The TCB info is for the platform's FMSPC",
@@ -298,11 +304,14 @@ fn enclave(prefix: &str, quote: &Quote<'_>, identity: &Identity, checks: &mut Ve
     let grade = tcb::isv_level(&identity.levels, report.isv_svn).cloned();
     if grade.is_none() {
         checks.push(
-            Check::failed(format!("{prefix}.qe.level"), "The quoting enclave is older than every known level")
-                .expected(tcb::lowest(&identity.levels))
-                .found(format!("ISVSVN {}", report.isv_svn))
-                .source(PCS)
-                .remedy("update the quoting enclave"),
+            Check::failed(
+                format!("{prefix}.qe.level"),
+                "The quoting enclave is older than every known level",
+            )
+            .expected(tcb::lowest(&identity.levels))
+            .found(format!("ISVSVN {}", report.isv_svn))
+            .source(PCS)
+            .remedy("update the quoting enclave"),
         );
     }
     grade

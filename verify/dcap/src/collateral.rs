@@ -6,7 +6,7 @@ use coffer_verify_api::{Check, Document, Timestamp};
 use coffer_verify_x509::{Certificate, Crl};
 
 use crate::Dcap;
-use crate::documents::{self, DocumentError, Identity, TcbInfo};
+use crate::documents::{self, DocumentError, Identity, Opened, TcbInfo};
 use crate::platform::verify_p256;
 use crate::remember::{Remembered, name};
 use crate::window::{Window, text};
@@ -14,7 +14,8 @@ use crate::window::{Window, text};
 /// As many FMSPCs as a site has, and a few versions of each document.
 const MAX_DOCUMENTS: usize = 256;
 const PCS: &str = "Intel SGX and TDX Provisioning Certification Service API, version 4";
-const REMEDY: &str = "fetch the collateral again; if it stays so, correct the broker's clock or its source of collateral";
+const REMEDY: &str =
+    "fetch the collateral again; if it stays so, correct the broker's clock or its source of collateral";
 
 /// A document that Intel's signing key signed.
 #[derive(Debug)]
@@ -62,16 +63,17 @@ struct Refused {
 }
 
 impl Refused {
-    fn check(self, prefix: &str, what: &str) -> Check {
+    fn check(self, prefix: &str, what: &str) -> Box<Check> {
         let title = match self.tail {
             "format" => format!("The {what} cannot be read"),
             "signature" => format!("The {what} is not signed by the key that it must be signed by"),
             _ => format!("The key that signs the {what} is not certified by a trusted root"),
         };
-        Check::failed(format!("{prefix}.collateral.{}", self.tail), title)
+        let failed = Check::failed(format!("{prefix}.collateral.{}", self.tail), title)
             .found(self.found)
             .source(PCS)
-            .remedy(REMEDY)
+            .remedy(REMEDY);
+        Box::new(failed)
     }
 }
 
@@ -81,7 +83,7 @@ impl Dcap {
         prefix: &str,
         document: &Document,
         at: Timestamp,
-    ) -> Result<Arc<Issued<TcbInfo>>, Check> {
+    ) -> Result<Arc<Issued<TcbInfo>>, Box<Check>> {
         let found = self.issued(
             &self.collaterals.tcb_infos,
             document,
@@ -98,7 +100,7 @@ impl Dcap {
         prefix: &str,
         document: &Document,
         at: Timestamp,
-    ) -> Result<Arc<Issued<Identity>>, Check> {
+    ) -> Result<Arc<Issued<Identity>>, Box<Check>> {
         let found = self.issued(
             &self.collaterals.identities,
             document,
@@ -115,7 +117,7 @@ impl Dcap {
         remembered: &Remembered<Issued<T>>,
         document: &Document,
         at: Timestamp,
-        open: fn(&[u8]) -> Result<(&[u8], [u8; 64]), DocumentError>,
+        open: fn(&[u8]) -> Result<Opened<'_>, DocumentError>,
         parse: fn(&[u8]) -> Result<T, DocumentError>,
         dates: fn(&T) -> (i64, i64),
     ) -> Result<Arc<Issued<T>>, Refused> {
@@ -168,7 +170,7 @@ impl Dcap {
         what: &str,
         document: &Document,
         issuer: &Certificate,
-    ) -> Result<Arc<Listed>, Check> {
+    ) -> Result<Arc<Listed>, Box<Check>> {
         let key = name(&[document.digest().as_bytes(), issuer.der()]);
         if let Some(known) = self.collaterals.lists.get(&key) {
             return Ok(known);
@@ -176,7 +178,8 @@ impl Dcap {
         let refused = |tail, found: String| Refused { tail, found }.check(prefix, what);
         let crl = Crl::parse(document.body()).map_err(|cause| refused("format", cause.to_string()))?;
         crl.verify_signed_by(issuer).map_err(|cause| refused("signature", cause.to_string()))?;
-        let next_update = crl.next_update().ok_or_else(|| refused("format", "it has no nextUpdate".into()))?;
+        let next_update =
+            crl.next_update().ok_or_else(|| refused("format", "it has no nextUpdate".into()))?;
         let found = Arc::new(Listed { issued: crl.this_update(), next_update, crl });
         self.collaterals.lists.keep(key, Arc::clone(&found));
         Ok(found)
@@ -210,7 +213,9 @@ impl Dcap {
         if at > next_update {
             let check = Check::informational(
                 format!("{prefix}.collateral.stale"),
-                format!("The {what} should have been replaced; it is used because stale collateral is allowed"),
+                format!(
+                    "The {what} should have been replaced; it is used because stale collateral is allowed"
+                ),
             );
             return dates(check, format!("a time until {}", text(next_update)));
         }

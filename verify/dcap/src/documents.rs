@@ -51,15 +51,18 @@ struct Envelope<'a> {
     signature: Hex<64>,
 }
 
+/// The signed bytes, and the signature.
+pub(crate) type Opened<'a> = (&'a [u8], [u8; 64]);
+
 /// The signed bytes of a TCB info, and the signature.
-pub(crate) fn tcb_info(body: &[u8]) -> Result<(&[u8], [u8; 64]), DocumentError> {
+pub(crate) fn tcb_info(body: &[u8]) -> Result<Opened<'_>, DocumentError> {
     let envelope: Envelope<'_> = serde_json::from_slice(body)?;
     let signed = envelope.tcb_info.ok_or(DocumentError::Form("tcbInfo"))?;
     Ok((signed.get().as_bytes(), envelope.signature.0))
 }
 
 /// The signed bytes of an enclave's identity, and the signature.
-pub(crate) fn enclave_identity(body: &[u8]) -> Result<(&[u8], [u8; 64]), DocumentError> {
+pub(crate) fn enclave_identity(body: &[u8]) -> Result<Opened<'_>, DocumentError> {
     let envelope: Envelope<'_> = serde_json::from_slice(body)?;
     let signed = envelope.enclave_identity.ok_or(DocumentError::Form("enclaveIdentity"))?;
     Ok((signed.get().as_bytes(), envelope.signature.0))
@@ -73,8 +76,9 @@ impl<'de, const N: usize> Deserialize<'de> for Hex<N> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         let mut octets = [0; N];
-        hex::decode_to_slice(text.as_bytes(), &mut octets)
-            .map_err(|_| D::Error::custom(format_args!("expected {N} octets in hexadecimal, found {text:?}")))?;
+        hex::decode_to_slice(text.as_bytes(), &mut octets).map_err(|_| {
+            D::Error::custom(format_args!("expected {N} octets in hexadecimal, found {text:?}"))
+        })?;
         Ok(Self(octets))
     }
 }
@@ -218,7 +222,9 @@ impl TcbInfo {
         let is_tdx = match (form.version, form.id.as_deref()) {
             (2, None | Some("SGX")) | (3, Some("SGX")) => false,
             (3, Some("TDX")) => true,
-            (version, id) => return Err(content(format!("version {version} with the id {id:?} is not known"))),
+            (version, id) => {
+                return Err(content(format!("version {version} with the id {id:?} is not known")));
+            }
         };
         if form.tcb_type != 0 {
             return Err(content(format!("tcbType {} is not known; expected 0", form.tcb_type)));
@@ -307,22 +313,20 @@ fn components(tcb: Tcb) -> Result<Components, DocumentError> {
                 let svn = *get(&format!("sgxtcbcomp{number:02}svn"))?;
                 *component = Svn::new(svn).ok_or_else(|| content(format!("{svn} is no security version")))?.0;
             }
-            let pce_svn = u16::try_from(*get("pcesvn")?).map_err(|_| content("pcesvn is too great".into()))?;
+            let pce_svn =
+                u16::try_from(*get("pcesvn")?).map_err(|_| content("pcesvn is too great".into()))?;
             Ok((sgx, None, pce_svn))
         }
     }
 }
 
-fn isv_levels(
-    levels: Vec<LevelForm<IsvSvn>>,
-    known: &[TcbStatus],
-) -> Result<Vec<IsvLevel>, DocumentError> {
+fn isv_levels(levels: Vec<LevelForm<IsvSvn>>, known: &[TcbStatus]) -> Result<Vec<IsvLevel>, DocumentError> {
     let one = |level: LevelForm<IsvSvn>| {
         let grade = grade(level.tcb_status, level.tcb_date, level.advisory_ids, known)?;
         Ok((level.tcb.isvsvn, grade))
     };
     let mut levels: Vec<IsvLevel> = levels.into_iter().map(one).collect::<Result<_, DocumentError>>()?;
-    levels.sort_by(|one, other| other.0.cmp(&one.0));
+    levels.sort_by_key(|(svn, _)| std::cmp::Reverse(*svn));
     Ok(levels)
 }
 
@@ -340,7 +344,8 @@ fn modules(forms: Vec<ModuleForm>) -> Result<BTreeMap<u8, Module>, DocumentError
     for form in forms {
         let id = form.id.clone().unwrap_or_default();
         let digits = id.get(..4).filter(|start| start.eq_ignore_ascii_case("TDX_")).and_then(|_| id.get(4..));
-        let version = digits.filter(|digits| digits.len() == 2).and_then(|text| u8::from_str_radix(text, 16).ok());
+        let version =
+            digits.filter(|digits| digits.len() == 2).and_then(|text| u8::from_str_radix(text, 16).ok());
         let version = version.ok_or_else(|| content(format!("{id:?} names no TDX module")))?;
         if modules.insert(version, module(form)?).is_some() {
             return Err(content(format!("{id} stands there twice")));

@@ -232,8 +232,9 @@ fn passed(prefix: &str, platform: &Platform) -> [Check; 3] {
         format!("{prefix}.pck.chain"),
         format!("A trusted root certifies the platform's key, over the {} CA", platform.ca.name()),
     );
-    let extension = Check::passed(format!("{prefix}.pck.extension"), "The certificate says which platform it is for")
-        .found(format!("FMSPC {}", hex::encode(platform.pck.fmspc)));
+    let extension =
+        Check::passed(format!("{prefix}.pck.extension"), "The certificate says which platform it is for")
+            .found(format!("FMSPC {}", hex::encode(platform.pck.fmspc)));
     let signed = Check::passed(
         format!("{prefix}.qe-report.signature"),
         "The platform's key signed the quoting enclave's report",

@@ -35,7 +35,9 @@ pub(crate) fn tdx(info: &TcbInfo, pck: &PckExtension, svn: &[u8; 16]) -> Result<
     let skipped = if has_own { 2 } else { 0 };
     let meets = |level: &&Level| {
         let needed = level.tdx.iter().flatten().skip(skipped);
-        meets_sgx(level, pck) && level.tdx.is_some() && needed.zip(svn.iter().skip(skipped)).all(|(n, f)| f >= n)
+        meets_sgx(level, pck)
+            && level.tdx.is_some()
+            && needed.zip(svn.iter().skip(skipped)).all(|(n, f)| f >= n)
     };
     let level = info.levels.iter().find(meets).ok_or_else(|| no_level(info, pck, Some(svn)))?;
     let mut grade = level.grade.clone();
@@ -85,7 +87,8 @@ fn module(info: &TcbInfo, version: u8) -> Result<&Module, NoLevel> {
 }
 
 fn meets_sgx(level: &Level, pck: &PckExtension) -> bool {
-    pck.components.iter().zip(level.sgx).all(|(found, needed)| *found >= needed) && pck.pce_svn >= level.pce_svn
+    pck.components.iter().zip(level.sgx).all(|(found, needed)| *found >= needed)
+        && pck.pce_svn >= level.pce_svn
 }
 
 /// The first of the levels, which begin with the highest, that this security version meets.
@@ -117,7 +120,8 @@ pub(crate) fn mismatch(identity: &Identity, report: &EnclaveReport) -> Option<(S
     let masked = |value: &[u8], mask: &[u8]| value.iter().zip(mask).map(|(v, m)| v & m).collect::<Vec<u8>>();
     let prod_id = |id: u16| id.to_be_bytes();
     // Whatever a mask leaves open, a quoting enclave under debug keeps no key.
-    let debug = report.is_debug().then(|| ("ATTRIBUTES without DEBUG".to_owned(), hex::encode(report.attributes)));
+    let debug =
+        report.is_debug().then(|| ("ATTRIBUTES without DEBUG".to_owned(), hex::encode(report.attributes)));
     differs("MRSIGNER", &identity.mr_signer, &report.mr_signer)
         .or(debug)
         .or_else(|| differs("ISVPRODID", &prod_id(identity.isv_prod_id), &prod_id(report.isv_prod_id)))
@@ -145,8 +149,8 @@ pub(crate) fn join(whole: Grade, part: &Grade) -> Grade {
 /// Only a part that is out of date or revoked changes the status of the whole.
 fn converge(whole: TcbStatus, part: TcbStatus) -> TcbStatus {
     use TcbStatus::{
-        ConfigurationAndSWHardeningNeeded, ConfigurationNeeded, OutOfDate, OutOfDateConfigurationNeeded, Revoked,
-        SWHardeningNeeded, UpToDate,
+        ConfigurationAndSWHardeningNeeded, ConfigurationNeeded, OutOfDate, OutOfDateConfigurationNeeded,
+        Revoked, SWHardeningNeeded, UpToDate,
     };
     match (part, whole) {
         (Revoked, _) => Revoked,
@@ -159,8 +163,8 @@ fn converge(whole: TcbStatus, part: TcbStatus) -> TcbStatus {
 /// The status of a TD that was launched under one TCB and runs on another, after a TD-preserving update.
 pub(crate) fn relaunch(launched: TcbStatus, current: TcbStatus) -> TcbStatus {
     use TcbStatus::{
-        ConfigurationAndSWHardeningNeeded, ConfigurationNeeded, OutOfDate, OutOfDateConfigurationNeeded, Revoked,
-        SWHardeningNeeded, TDRelaunchAdvised, TDRelaunchAdvisedConfigurationNeeded, UpToDate,
+        ConfigurationAndSWHardeningNeeded, ConfigurationNeeded, OutOfDate, OutOfDateConfigurationNeeded,
+        Revoked, SWHardeningNeeded, TDRelaunchAdvised, TDRelaunchAdvisedConfigurationNeeded, UpToDate,
     };
     match (launched, current) {
         (_, Revoked) => Revoked,

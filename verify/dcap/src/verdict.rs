@@ -136,9 +136,12 @@ impl PlatformVerdict {
             false => format!("{}: {}", self.status, self.advisories.join(", ")),
         };
         // Whether it is good enough is for the owner to say, not for the judge.
-        Check::informational(format!("{prefix}.tcb.status"), format!("Intel says of the TCB of {}:", self.date))
-            .found(named)
-            .source("Intel SGX and TDX Provisioning Certification Service API, version 4")
+        Check::informational(
+            format!("{prefix}.tcb.status"),
+            format!("Intel says of the TCB of {}:", self.date),
+        )
+        .found(named)
+        .source("Intel SGX and TDX Provisioning Certification Service API, version 4")
     }
 }
 

@@ -108,8 +108,9 @@ pub(crate) fn values(root: &Element) -> Result<RimValues, RimError> {
     };
     let mut seen = std::collections::BTreeSet::new();
     for resource in payload.named(SWID, "Resource") {
+        // Other resources are none of a report's.
         if resource.attribute("", "type") != Some("Measurement") {
-            return Err(wrong(resource, "type", "Measurement"));
+            continue;
         }
         let index = number(resource, "", "index", 0xffff + u64::from(OPAQUE_BASE))?;
         let index = u32::try_from(index).map_err(|_| wrong(resource, "index", "a small number"))?;

@@ -10,7 +10,8 @@ use coffer_verify_dcap::PlatformVerdict;
 use serde_json::{Map, Value, json};
 
 pub(crate) fn claims(quote: &Quote<'_>, report: &EnclaveReport, verdict: &PlatformVerdict) -> Claims {
-    let versions = [("isvprodid", report.isv_prod_id), ("isvsvn", report.isv_svn), ("configsvn", report.config_svn)];
+    let versions =
+        [("isvprodid", report.isv_prod_id), ("isvsvn", report.isv_svn), ("configsvn", report.config_svn)];
     let posture = Posture {
         debug: Some(report.is_debug()),
         smt: verdict.pck().smt_enabled,

@@ -7,7 +7,8 @@ use coffer_verify_api::Check;
 /// One comparison proves two things, because the report data hashes the challenge's nonce together with the key that
 /// will receive secrets. When it fails, nobody can tell which of the two differs, so only freshness is said to fail.
 pub(crate) fn report_data(report: &Report, expected: &[u8; 64]) -> [Check; 2] {
-    const SOURCE: &str = "KBS protocol 0.4, report data; SEV-SNP Firmware ABI (AMD 56860), table 23, REPORT_DATA";
+    const SOURCE: &str =
+        "KBS protocol 0.4, report data; SEV-SNP Firmware ABI (AMD 56860), table 23, REPORT_DATA";
     const FRESHNESS: &str = "snp.report.freshness";
     const BINDING: &str = "snp.key.binding";
     let (wanted, found) = (hex::encode(expected), hex::encode(report.report_data()));

@@ -11,7 +11,8 @@ use crate::Examination;
 
 /// The measurement and what the launch bound beside it.
 pub fn registers(report: &Report) -> BTreeMap<String, Digest> {
-    let sha384 = |name: &str, bytes: &[u8; 48]| (name.to_owned(), Digest::from_bytes(Algorithm::Sha384, bytes));
+    let sha384 =
+        |name: &str, bytes: &[u8; 48]| (name.to_owned(), Digest::from_bytes(Algorithm::Sha384, bytes));
     let host_data = Digest::from_bytes(Algorithm::Sha256, report.host_data());
     let fields = [
         sha384("measurement", report.measurement()),

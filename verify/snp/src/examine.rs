@@ -9,10 +9,10 @@ use coffer_core_evidence::snp::{CertificateEntry, CertificateKind, Report, Signi
 use coffer_verify_api::{Check, Collateral, CollateralKey, Fault, Timestamp};
 use coffer_verify_x509::Certificate;
 
+use crate::SnpJudge;
 use crate::product::product_of;
 use crate::roots::{Authority, Kind, Untrusted};
 use crate::vek::{Facts, Vek};
-use crate::SnpJudge;
 
 const ABI: &str = "SEV-SNP Firmware ABI (AMD 56860), table 23";
 const KDS: &str = "VCEK Certificate and KDS Interface (AMD 57230), section 3";
@@ -91,7 +91,12 @@ impl SnpJudge {
             Err(_) if checks.iter().any(Check::has_failed) => None,
             Err(key) => return Err(Fault::CollateralUnavailable(vec![key])),
         };
-        Ok(Examination { checks, product: Some(line), provider: vek.facts.provider.clone(), stale_collateral })
+        Ok(Examination {
+            checks,
+            product: Some(line),
+            provider: vek.facts.provider.clone(),
+            stale_collateral,
+        })
     }
 
     /// The key that signed, with its verified path.
@@ -110,10 +115,11 @@ impl SnpJudge {
         match (sent.next(), sent.next()) {
             (Some(one), None) => self.certified(kind, &one.data, collateral),
             (Some(_), Some(_)) => {
-                let failed = Check::failed("snp.vek.ambiguous", "More than one key may have signed the report")
-                    .expected(format!("one {} certificate", kind.name()))
-                    .found("several")
-                    .source(KDS);
+                let failed =
+                    Check::failed("snp.vek.ambiguous", "More than one key may have signed the report")
+                        .expected(format!("one {} certificate", kind.name()))
+                        .found("several")
+                        .source(KDS);
                 Err(Missing::Refused(Box::new(failed)))
             }
             (None, _) => {
@@ -127,7 +133,12 @@ impl SnpJudge {
     }
 
     /// The key of a certificate, if an authority of its product certifies it.
-    fn certified(&self, kind: Kind, certificate: &[u8], collateral: &dyn Collateral) -> Result<Arc<Vek>, Missing> {
+    fn certified(
+        &self,
+        kind: Kind,
+        certificate: &[u8],
+        collateral: &dyn Collateral,
+    ) -> Result<Arc<Vek>, Missing> {
         let mut hasher = Hasher::new(Algorithm::Sha256);
         hasher.update(kind.name().as_bytes());
         hasher.update(certificate);
@@ -142,7 +153,12 @@ impl SnpJudge {
         let refused = |check: Check| Missing::Refused(Box::new(check));
         let facts = Facts::read(certificate).map_err(|cause| {
             let failed = Check::failed("snp.vek.format", "The key's certificate cannot be read");
-            refused(failed.expected(format!("a {} certificate", kind.name())).found(cause.to_string()).source(KDS))
+            refused(
+                failed
+                    .expected(format!("a {} certificate", kind.name()))
+                    .found(cause.to_string())
+                    .source(KDS),
+            )
         })?;
         let Some(product) = self.roots.product(facts.line()) else {
             let failed = Check::failed("snp.ark.unknown", "No root is configured for the product")
@@ -176,7 +192,11 @@ impl SnpJudge {
         };
         if !facts.is_signed_by(&authority) {
             let failed = Check::failed("snp.vek.chain", "AMD did not certify the key that signed the report")
-                .expected(format!("a {} certificate signed by {}", kind.name(), authority.certificate.subject_cn()))
+                .expected(format!(
+                    "a {} certificate signed by {}",
+                    kind.name(),
+                    authority.certificate.subject_cn()
+                ))
                 .found(format!(
                     "{}, which names {} as its issuer and is not signed by that key",
                     facts.certificate.subject_cn(),
@@ -268,9 +288,9 @@ fn algorithm(report: &Report) -> Check {
 fn requester(report: &Report) -> Check {
     const CODE: &str = "snp.report.vmpl";
     match report.vmpl() {
-        vmpl @ 0..=3 => Check::passed(CODE, "The guest asked for the report")
-            .found(format!("VMPL {vmpl}"))
-            .source(ABI),
+        vmpl @ 0..=3 => {
+            Check::passed(CODE, "The guest asked for the report").found(format!("VMPL {vmpl}")).source(ABI)
+        }
         other => Check::failed(CODE, "The guest did not ask for the report")
             .expected("VMPL 0 to 3")
             .found(format!("{other:#x}"))
@@ -286,7 +306,9 @@ fn tcb_order(report: &Report) -> Check {
         (report.reported_tcb(), report.committed_tcb(), report.current_tcb());
     let (old, new) = (report.committed_version(), report.current_version());
     match reported.is_at_most(&committed) && committed.is_at_most(&current) && old <= new {
-        true => Check::passed(CODE, "The firmware levels are in order").found(reported.to_string()).source(SOURCE),
+        true => {
+            Check::passed(CODE, "The firmware levels are in order").found(reported.to_string()).source(SOURCE)
+        }
         false => Check::failed(CODE, "The firmware levels contradict each other")
             .expected("reported at most committed, committed at most current")
             .found(format!("reported {reported}; committed {committed}; current {current}"))
@@ -355,7 +377,8 @@ fn chain(vek: &Vek) -> Check {
 }
 
 fn validity(vek: &Vek, at: Timestamp) -> [Check; 3] {
-    let said = |second: i64| Timestamp::from_second(second).map_or_else(|_| second.to_string(), |at| at.to_string());
+    let said =
+        |second: i64| Timestamp::from_second(second).map_or_else(|_| second.to_string(), |at| at.to_string());
     let check = |code: &str, certificate: &Certificate, remedy: &str| {
         let name = certificate.subject_cn();
         let dates = format!("{} to {}", said(certificate.not_before()), said(certificate.not_after()));
@@ -420,11 +443,13 @@ fn tcb(report: &Report, vek: &Vek) -> Check {
         true => Check::passed(CODE, "The key is certified for the firmware level that the report claims")
             .found(found)
             .source(KDS),
-        false => Check::failed(CODE, "The key is certified for another firmware level than the report claims")
-            .expected(expected)
-            .found(found)
-            .source(KDS)
-            .remedy("send the certificate of the reported level"),
+        false => {
+            Check::failed(CODE, "The key is certified for another firmware level than the report claims")
+                .expected(expected)
+                .found(found)
+                .source(KDS)
+                .remedy("send the certificate of the reported level")
+        }
     }
 }
 
@@ -462,4 +487,3 @@ fn provider(vek: &Vek) -> Check {
             .source(SOURCE),
     }
 }
-

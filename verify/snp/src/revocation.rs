@@ -64,11 +64,12 @@ impl SnpJudge {
             Box::new(failed.expected("a CRL in DER").found(cause.to_string()).source(SOURCE))
         })?;
         if crl.issuer_der() != authority.ark.subject_der() || !is_signed(document.body(), authority) {
-            let failed = Check::failed("snp.crl.signature", "The product's root did not sign the revocation list")
-                .expected(format!("a signature by {}", authority.ark.subject_cn()))
-                .found("a list that is not by this key")
-                .source(SOURCE)
-                .remedy("fetch the list again from AMD");
+            let failed =
+                Check::failed("snp.crl.signature", "The product's root did not sign the revocation list")
+                    .expected(format!("a signature by {}", authority.ark.subject_cn()))
+                    .found("a list that is not by this key")
+                    .source(SOURCE)
+                    .remedy("fetch the list again from AMD");
             return Err(Box::new(failed));
         }
         Ok(self.lists.keep(name, List { crl, signer: signer.to_vec() }))
@@ -95,7 +96,8 @@ fn not_checked(why: &str) -> Check {
 fn validity(crl: &Crl, stale_seconds: i64, at: Timestamp) -> Check {
     const CODE: &str = "snp.crl.validity";
     let (from, until, now) = (crl.this_update(), crl.next_update(), at.as_second());
-    let said = |second: i64| Timestamp::from_second(second).map_or_else(|_| second.to_string(), |at| at.to_string());
+    let said =
+        |second: i64| Timestamp::from_second(second).map_or_else(|_| second.to_string(), |at| at.to_string());
     let found = format!(
         "a list of {} until {}; the time is {at}",
         said(from),
@@ -103,7 +105,9 @@ fn validity(crl: &Crl, stale_seconds: i64, at: Timestamp) -> Check {
     );
     let failed = |title: &str| Check::failed(CODE, title).found(found.clone()).source(SOURCE);
     match until {
-        _ if now < from => failed("The revocation list is of a time to come").remedy("correct the broker's clock"),
+        _ if now < from => {
+            failed("The revocation list is of a time to come").remedy("correct the broker's clock")
+        }
         Some(until) if now > until.saturating_add(stale_seconds) => {
             failed("The revocation list is too old").remedy("fetch the list again from AMD")
         }

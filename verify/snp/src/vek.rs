@@ -16,12 +16,8 @@ const BOOTLOADER: &str = "1.3.6.1.4.1.3704.1.3.1";
 const TEE: &str = "1.3.6.1.4.1.3704.1.3.2";
 const SNP: &str = "1.3.6.1.4.1.3704.1.3.3";
 /// The reserved bytes of a TCB version.
-const RESERVED: [&str; 4] = [
-    "1.3.6.1.4.1.3704.1.3.4",
-    "1.3.6.1.4.1.3704.1.3.5",
-    "1.3.6.1.4.1.3704.1.3.6",
-    "1.3.6.1.4.1.3704.1.3.7",
-];
+const RESERVED: [&str; 4] =
+    ["1.3.6.1.4.1.3704.1.3.4", "1.3.6.1.4.1.3704.1.3.5", "1.3.6.1.4.1.3704.1.3.6", "1.3.6.1.4.1.3704.1.3.7"];
 const MICROCODE: &str = "1.3.6.1.4.1.3704.1.3.8";
 const FMC: &str = "1.3.6.1.4.1.3704.1.3.9";
 const HARDWARE_ID: &str = "1.3.6.1.4.1.3704.1.4";
@@ -62,13 +58,19 @@ struct Levels {
 pub(crate) enum VekError {
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    #[error("the text holds no certificate")]
+    Empty,
     #[error("it has no extension {0}, or not of the right form")]
     Extension(&'static str),
 }
 
 impl Facts {
+    /// Reads a certificate in DER or, as some hosts have it, in PEM.
     pub(crate) fn read(certificate: &[u8]) -> Result<Self, VekError> {
-        let certificate = Certificate::parse(certificate)?;
+        let certificate = match certificate.starts_with(b"-----BEGIN ") {
+            true => Certificate::parse_pem(certificate)?.into_iter().next().ok_or(VekError::Empty)?,
+            false => Certificate::parse(certificate)?,
+        };
         let required = |oid| number(&certificate, oid).ok_or(VekError::Extension(oid));
         let fmc = certificate.extension(FMC).map(|_| required(FMC)).transpose()?;
         let named = Tcb {

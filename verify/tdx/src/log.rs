@@ -12,7 +12,8 @@ const BANK: Algorithm = Algorithm::Sha384;
 
 /// Of the log of a quote that is refused for another reason.
 pub(crate) fn not_read(prefix: &str) -> Check {
-    Check::unavailable(format!("{prefix}.event-log.replay"), "Not told, because the quote is refused").source(SOURCE)
+    Check::unavailable(format!("{prefix}.event-log.replay"), "Not told, because the quote is refused")
+        .source(SOURCE)
 }
 
 /// The events, if the log replays to all four registers.

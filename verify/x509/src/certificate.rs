@@ -226,7 +226,9 @@ pub(crate) fn extensions(wrapped: &[u8], der: &[u8]) -> Result<Vec<Extension>, D
         let value = one.expect(tag::OCTET_STRING, "an extension's value")?.content;
         one.end("an extension")?;
         // RFC 5280, section 4.2: at most one of each kind.
-        if found.len() >= MAX_EXTENSIONS || found.iter().any(|(other, _, _)| der.get(other.clone()) == Some(id)) {
+        if found.len() >= MAX_EXTENSIONS
+            || found.iter().any(|(other, _, _)| der.get(other.clone()) == Some(id))
+        {
             return Err(DerError::Value("extensions"));
         }
         found.push((place(der, id), critical, place(der, value)));

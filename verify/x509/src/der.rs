@@ -251,7 +251,9 @@ mod tests {
     fn lengths_that_are_not_minimal_are_refused() {
         let read = |bytes: &[u8]| Reader::new(bytes).any("x").map(|element| element.content.len());
         assert_eq!(read(&[4, 1, 7]), Ok(1));
-        for wrong in [&[4, 0x81, 1, 7][..], &[4, 0x80, 0, 0], &[4, 0x82, 0, 1, 7], &[4, 0x85, 0, 0, 0, 0, 1, 7]] {
+        for wrong in
+            [&[4, 0x81, 1, 7][..], &[4, 0x80, 0, 0], &[4, 0x82, 0, 1, 7], &[4, 0x85, 0, 0, 0, 0, 1, 7]]
+        {
             assert_eq!(read(wrong), Err(DerError::Length("x")), "{wrong:?}");
         }
         for cut in [&[][..], &[4], &[4, 2, 1], &[4, 0x82, 1]] {

@@ -13,7 +13,8 @@ pub fn verify(
     message: &[u8],
     signature: &[u8],
 ) -> Result<(), CertificateError> {
-    let identifier = Reader::new(algorithm).expect(tag::SEQUENCE, "signatureAlgorithm").map(|found| found.content);
+    let identifier =
+        Reader::new(algorithm).expect(tag::SEQUENCE, "signatureAlgorithm").map(|found| found.content);
     let key = key_identifier(spki_der);
     let (Ok(identifier), Some(key), Some(bits)) = (identifier, key, key_bits(spki_der)) else {
         return Err(CertificateError::Algorithm);

@@ -175,9 +175,10 @@ impl TdReport {
     /// Whether a service TD is bound to this TD, or may be.
     pub fn has_service_td(&self) -> bool {
         let named = self.td15.as_ref().is_some_and(|td15| td15.mr_service_td != [0; 48]);
-        let bound = self.td15_ex.as_ref().is_some_and(|ex| {
-            ex.init_service_td_hash != [0; 48] || ex.cur_service_td_hash != [0; 48]
-        });
+        let bound = self
+            .td15_ex
+            .as_ref()
+            .is_some_and(|ex| ex.init_service_td_hash != [0; 48] || ex.cur_service_td_hash != [0; 48]);
         named || bound || self.td_attributes.has(TdAttributes::SERVTD_EXT)
     }
 }

@@ -74,8 +74,8 @@ struct SgxWire {
 impl TdxEvidence {
     /// Reads the wire form and checks its bounds. An empty log is none.
     pub fn parse(evidence: &Value) -> Result<Self, DcapWireError> {
-        let wire = TdxWire::deserialize(evidence)
-            .map_err(|cause| DcapWireError::Form { tee: Tee::Tdx, cause })?;
+        let wire =
+            TdxWire::deserialize(evidence).map_err(|cause| DcapWireError::Form { tee: Tee::Tdx, cause })?;
         let log = wire.cc_eventlog.filter(|text| !text.is_empty());
         Ok(Self {
             quote: decode("quote", MAX_QUOTE, &wire.quote)?,
@@ -93,8 +93,8 @@ impl TdxEvidence {
 impl SgxEvidence {
     /// Reads the wire form and checks its bounds.
     pub fn parse(evidence: &Value) -> Result<Self, DcapWireError> {
-        let wire = SgxWire::deserialize(evidence)
-            .map_err(|cause| DcapWireError::Form { tee: Tee::Sgx, cause })?;
+        let wire =
+            SgxWire::deserialize(evidence).map_err(|cause| DcapWireError::Form { tee: Tee::Sgx, cause })?;
         Ok(Self { quote: decode("quote", MAX_QUOTE, &wire.quote)? })
     }
 

@@ -76,16 +76,22 @@ pub struct CertificateEntry {
 /// nothing but zeros, or none at all, has no certificates.
 pub fn parse_certificate_table(table: &[u8]) -> Result<Vec<CertificateEntry>, SnpError> {
     if table.len() > MAX_TABLE {
-        return Err(SnpError::TooMuch { what: "bytes of certificates", limit: MAX_TABLE, found: table.len() });
+        return Err(SnpError::TooMuch {
+            what: "bytes of certificates",
+            limit: MAX_TABLE,
+            found: table.len(),
+        });
     }
     let mut entries = Vec::new();
     let mut rest = table;
     while let Some((entry, after)) = rest.split_first_chunk::<ENTRY>() {
-        let (identifier, place) = entry.split_first_chunk::<16>().ok_or(SnpError::Table("an entry is cut"))?;
+        let (identifier, place) =
+            entry.split_first_chunk::<16>().ok_or(SnpError::Table("an entry is cut"))?;
         if *identifier == [0; 16] {
             return Ok(entries);
         }
-        let number = |from: Option<&[u8; 4]>| from.and_then(|bytes| usize::try_from(u32::from_le_bytes(*bytes)).ok());
+        let number =
+            |from: Option<&[u8; 4]>| from.and_then(|bytes| usize::try_from(u32::from_le_bytes(*bytes)).ok());
         let (Some(offset), Some(length)) = (number(place.first_chunk()), number(place.last_chunk())) else {
             return Err(SnpError::Table("an entry is cut"));
         };

@@ -8,8 +8,9 @@ use super::*;
 
 /// A report with other bytes wherever its version has a field.
 fn report(version: u8, family: u8, seed: u8) -> [u8; REPORT_LENGTH] {
-    let mut bytes: [u8; REPORT_LENGTH] =
-        std::array::from_fn(|at| (at as u8).wrapping_mul(31).wrapping_add((at >> 8) as u8).wrapping_add(seed));
+    let mut bytes: [u8; REPORT_LENGTH] = std::array::from_fn(|at| {
+        (at as u8).wrapping_mul(31).wrapping_add((at >> 8) as u8).wrapping_add(seed)
+    });
     bytes[0..4].copy_from_slice(&[version, 0, 0, 0]);
     bytes[at::RESERVED_0..at::REPORT_DATA].fill(0);
     bytes[at::CPUID..at::CHIP_ID].fill(0);
@@ -34,10 +35,16 @@ fn every_field_is_read_from_its_place() {
     let read = Report::parse(&bytes).unwrap();
     let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     assert_eq!((read.version(), read.guest_svn()), (5, number(4)));
-    assert_eq!((read.vmpl(), read.signature_algorithm(), read.key_info()), (number(0x30), number(0x34), number(0x48)));
+    assert_eq!(
+        (read.vmpl(), read.signature_algorithm(), read.key_info()),
+        (number(0x30), number(0x34), number(0x48))
+    );
     assert_eq!(read.policy().to_le_bytes(), bytes[8..16]);
     assert_eq!(read.platform_info().to_le_bytes(), bytes[0x40..0x48]);
-    assert_eq!((read.family_id(), read.image_id()), (&bytes[0x10..0x20].try_into().unwrap(), &bytes[0x20..0x30].try_into().unwrap()));
+    assert_eq!(
+        (read.family_id(), read.image_id()),
+        (&bytes[0x10..0x20].try_into().unwrap(), &bytes[0x20..0x30].try_into().unwrap())
+    );
     assert_eq!(read.report_data(), &bytes[0x50..0x90]);
     assert_eq!(read.measurement(), &bytes[0x90..0xc0]);
     assert_eq!(read.host_data(), &bytes[0xc0..0xe0]);
@@ -56,7 +63,10 @@ fn every_field_is_read_from_its_place() {
     assert_eq!((read.current_version(), read.committed_version()), (version(0x1e8), version(0x1ec)));
     assert_eq!(read.launch_mitigations().unwrap().to_le_bytes(), bytes[0x1f8..0x200]);
     assert_eq!(read.current_mitigations().unwrap().to_le_bytes(), bytes[0x200..0x208]);
-    assert_eq!((&read.signature_r()[..], &read.signature_s()[..]), (&bytes[0x2a0..0x2e8], &bytes[0x2e8..0x330]));
+    assert_eq!(
+        (&read.signature_r()[..], &read.signature_s()[..]),
+        (&bytes[0x2a0..0x2e8], &bytes[0x2e8..0x330])
+    );
     assert_eq!(read.signed(), &bytes[..0x2a0]);
     assert_eq!(read.as_bytes(), &bytes);
 }
@@ -72,7 +82,9 @@ fn bits_are_read_from_their_places() {
     let policy = |bit| set(at::POLICY, bit);
     assert!(policy(16).smt_allowed() && !policy(17).smt_allowed());
     assert!(policy(18).migration_allowed() && policy(19).debug_allowed() && policy(20).single_socket());
-    assert!(policy(21).cxl_allowed() && policy(22).aes_256_xts_required() && policy(23).rapl_disable_required());
+    assert!(
+        policy(21).cxl_allowed() && policy(22).aes_256_xts_required() && policy(23).rapl_disable_required()
+    );
     assert!(policy(24).ciphertext_hiding_required() && policy(25).page_swap_disabled());
     assert_eq!((policy(0).policy_abi_minor(), policy(8).policy_abi_major()), (1, 1));
     let platform = |bit| set(at::PLATFORM_INFO, bit);
@@ -91,7 +103,9 @@ fn bits_are_read_from_their_places() {
 fn versions_and_lengths_that_are_not_known_are_refused() {
     for version in [0, 1, 6, 99] {
         let bytes = report(version, 0x19, 0);
-        assert!(matches!(Report::parse(&bytes), Err(SnpError::Version(found)) if found == u32::from(version)));
+        assert!(
+            matches!(Report::parse(&bytes), Err(SnpError::Version(found)) if found == u32::from(version))
+        );
     }
     for length in [0, 3, 4, 671, 672, 1183, 1185] {
         assert!(matches!(Report::parse(&vec![2; length]), Err(SnpError::Length(found)) if found == length));
@@ -103,10 +117,35 @@ fn the_json_form_is_upstreams() {
     let written = report_to_json(&Report::parse(&report(5, 0x1a, 1)).unwrap());
     let members: Vec<&str> = written.as_object().unwrap().keys().map(String::as_str).collect();
     let mut expected = vec![
-        "version", "guest_svn", "policy", "family_id", "image_id", "vmpl", "sig_algo", "current_tcb", "plat_info",
-        "key_info", "report_data", "measurement", "host_data", "id_key_digest", "author_key_digest", "report_id",
-        "report_id_ma", "reported_tcb", "cpuid_fam_id", "cpuid_mod_id", "cpuid_step", "chip_id", "committed_tcb",
-        "current", "committed", "launch_tcb", "launch_mit_vector", "current_mit_vector", "signature",
+        "version",
+        "guest_svn",
+        "policy",
+        "family_id",
+        "image_id",
+        "vmpl",
+        "sig_algo",
+        "current_tcb",
+        "plat_info",
+        "key_info",
+        "report_data",
+        "measurement",
+        "host_data",
+        "id_key_digest",
+        "author_key_digest",
+        "report_id",
+        "report_id_ma",
+        "reported_tcb",
+        "cpuid_fam_id",
+        "cpuid_mod_id",
+        "cpuid_step",
+        "chip_id",
+        "committed_tcb",
+        "current",
+        "committed",
+        "launch_tcb",
+        "launch_mit_vector",
+        "current_mit_vector",
+        "signature",
     ];
     expected.sort_unstable();
     assert_eq!(members, expected);
@@ -142,7 +181,8 @@ fn the_older_spelling_is_read_with_its_reserved_bytes() {
         }
         let loose = |at: usize| (json!(bytes[at]), json!(bytes[at + 1]), json!(bytes[at + 2]));
         (older["current_build"], older["current_minor"], older["current_major"]) = loose(at::CURRENT_VERSION);
-        (older["committed_build"], older["committed_minor"], older["committed_major"]) = loose(at::COMMITTED_VERSION);
+        (older["committed_build"], older["committed_minor"], older["committed_major"]) =
+            loose(at::COMMITTED_VERSION);
         older["_author_key_en"] = json!(read.key_info());
         older["_reserved_0"] = json!(1);
         older["_reserved_1"] = json!(bytes[at::CPUID..at::CHIP_ID]);
@@ -180,11 +220,17 @@ fn the_table_of_certificates_is_read_and_becomes_a_chain() {
     let found: Vec<(CertificateKind, &[u8])> =
         entries.iter().map(|entry| (entry.kind.clone(), entry.data.as_slice())).collect();
     let other = CertificateKind::Other("07070707-0707-0707-0707-070707070707".into());
-    assert_eq!(found, [(CertificateKind::Vcek, &[1, 2, 3][..]), (CertificateKind::Vlek, &[4, 5]), (other, &[])]);
+    assert_eq!(
+        found,
+        [(CertificateKind::Vcek, &[1, 2, 3][..]), (CertificateKind::Vlek, &[4, 5]), (other, &[])]
+    );
 
     let evidence = wire_of_raw(&report(3, 0x19, 0), &bytes).unwrap();
     assert_eq!(evidence["cert_chain"][0], json!({"cert_type": "VCEK", "data": [1, 2, 3]}));
-    assert_eq!(evidence["cert_chain"][2]["cert_type"], json!({"OTHER": "07070707-0707-0707-0707-070707070707"}));
+    assert_eq!(
+        evidence["cert_chain"][2]["cert_type"],
+        json!({"OTHER": "07070707-0707-0707-0707-070707070707"})
+    );
     assert_eq!(SnpEvidence::parse(&evidence).unwrap().certificates, entries);
     let without = wire_of_raw(&report(3, 0x19, 0), &[]).unwrap();
     assert_eq!(without["cert_chain"], Value::Null);

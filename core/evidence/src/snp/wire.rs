@@ -278,7 +278,8 @@ impl ReportJson {
         put(at::REPORTED_TCB, &self.reported_tcb.bytes(layout));
         let (reserved, space) = (&self.reserved_1.0, at::CHIP_ID.saturating_sub(at::CPUID));
         put(at::CHIP_ID.saturating_sub(reserved.len().min(space)), reserved);
-        for (number, byte) in [self.cpuid_fam_id, self.cpuid_mod_id, self.cpuid_step].into_iter().enumerate() {
+        for (number, byte) in [self.cpuid_fam_id, self.cpuid_mod_id, self.cpuid_step].into_iter().enumerate()
+        {
             if let Some(byte) = byte {
                 put(at::CPUID.saturating_add(number), &[byte]);
             }
@@ -343,9 +344,9 @@ impl<'de> Deserialize<'de> for KindJson {
             },
         }
         match Form::deserialize(deserializer)? {
-            Form::Name(name) => CertificateKind::of_name(&name)
-                .map(Self)
-                .ok_or_else(|| de::Error::custom("cert_type: expected VCEK, VLEK, ASK, ARK, CRL, Empty or OTHER")),
+            Form::Name(name) => CertificateKind::of_name(&name).map(Self).ok_or_else(|| {
+                de::Error::custom("cert_type: expected VCEK, VLEK, ASK, ARK, CRL, Empty or OTHER")
+            }),
             // Nobody asks which; upstream writes text, or bytes.
             Form::Other { identifier } => {
                 let text = identifier.as_str().map_or_else(|| identifier.to_string(), str::to_owned);

@@ -290,6 +290,14 @@ impl ReferenceValues {
         self
     }
 
+    /// Requires one register more that no log leads to, as `id-key-digest` of a guest with an ID block.
+    pub fn with_register(mut self, name: &str, value: Digest) -> Result<Self, ReferenceError> {
+        self.body.registers.insert(name.to_owned(), value);
+        check(&self.body)?;
+        self.id = self.body.id();
+        Ok(self)
+    }
+
     /// Gives the digests of the init-data's entries, to explain differences. Without expected init-data this
     /// does nothing.
     #[must_use]

@@ -1,4 +1,5 @@
-//! The boot options that firmware makes for itself before it starts a kernel directly, as its volume tells.
+//! What a firmware build does before it starts a kernel directly, as the files in its volume tell: its boot options,
+//! and whether it knows secure boot.
 //!
 //! SPEC: edk2, MdeModulePkg/Library/UefiBootManagerLib (`EfiBootManagerGetBootManagerMenu`); UEFI 2.10, section 3.1.3
 //! (load options); PI 1.7, volume 3, section 2 (files and sections).
@@ -12,6 +13,9 @@ const UI_APP: [u8; 16] =
 /// The menu program of later builds: eec25bdc-67f2-4d95-b1d5-f81b2039d11d.
 const BOOT_MANAGER_MENU: [u8; 16] =
     [0xdc, 0x5b, 0xc2, 0xee, 0xf2, 0x67, 0x95, 0x4d, 0xb1, 0xd5, 0xf8, 0x1b, 0x20, 0x39, 0xd1, 0x1d];
+/// The set-up page of builds with secure boot, SecureBootConfigDxe: f0e6a44f-7195-41c3-ac64-54f202cd0a21.
+const SECURE_BOOT_PAGE: [u8; 16] =
+    [0x4f, 0xa4, 0xe6, 0xf0, 0x95, 0x71, 0xc3, 0x41, 0xac, 0x64, 0x54, 0xf2, 0x02, 0xcd, 0x0a, 0x21];
 /// `EFI_SECTION_USER_INTERFACE`: the file's name.
 const SECTION_NAME: u8 = 0x15;
 /// Active, hidden, an application.
@@ -30,16 +34,29 @@ pub(super) enum BootOptions {
     Unknown,
 }
 
-/// The boot options of the build in `code`: the firmware file from its boot volume on.
-pub(super) fn of(code: &[u8]) -> BootOptions {
-    let Ok(inner) = firmware::decompress(code) else { return BootOptions::Unknown };
+/// A build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Build {
+    pub(super) options: BootOptions,
+    /// Whether it sets `SecureBoot` to off where no keys are enrolled, or leaves it unset.
+    pub(super) knows_secure_boot: bool,
+}
+
+/// The build in `code`: the firmware file from its boot volume on.
+pub(super) fn of(code: &[u8]) -> Build {
+    let Ok(inner) = firmware::decompress(code) else {
+        return Build { options: BootOptions::Unknown, knows_secure_boot: false };
+    };
     let volumes = firmware::plain_volumes(&inner);
-    let with_menu = |guid: &[u8; 16]| volumes.iter().find_map(|volume| Some((*volume, file(volume, guid)?)));
-    if with_menu(&BOOT_MANAGER_MENU).is_some() {
-        return BootOptions::Later;
-    }
-    let option = with_menu(&UI_APP).and_then(|(volume, file)| menu(volume, file));
-    option.map_or(BootOptions::Unknown, BootOptions::Menu)
+    let with = |guid: &[u8; 16]| volumes.iter().find_map(|volume| Some((*volume, file(volume, guid)?)));
+    let options = match with(&BOOT_MANAGER_MENU) {
+        Some(_) => BootOptions::Later,
+        None => {
+            let option = with(&UI_APP).and_then(|(volume, file)| menu(volume, file));
+            option.map_or(BootOptions::Unknown, BootOptions::Menu)
+        }
+    };
+    Build { options, knows_secure_boot: with(&SECURE_BOOT_PAGE).is_some() }
 }
 
 /// `EFI_LOAD_OPTION` of the menu program.

@@ -10,7 +10,7 @@ use super::boot_options::BootOptions;
 use super::{BANK, LeftOut, MEMORY_MIB, TdxKernel, TdxLaunch, Vmm, boot_options, hob, variables};
 use crate::events::{CALLING, EXIT_BOOT_SERVICES, INITRD_OPTION, SecureBootVariables, Sequence};
 use crate::ovmf::{Ovmf, SevSection, TdxSection};
-use crate::{Component, LaunchError, PredictedEvent, Variation, authenticode, kernel, variations};
+use crate::{Component, LaunchError, PredictedEvent, Variation, kernel, variations};
 
 /// The log's indexes of RTMR0 to RTMR2.
 pub(super) const RTMR0: u32 = 1;
@@ -68,8 +68,10 @@ impl Machine {
         let map = |memory: &u32| (*memory, Digest::of(BANK, &hob::list(sections, *memory, launch.vmm)));
         let data = |kind| sections.iter().find(|section| section.kind == kind).map(|section| section.data);
         let store = data(TdxSection::VARIABLES);
-        let secure_boot = store.map(variables::secure_boot).unwrap_or_default();
-        let boot_option = match data(TdxSection::BOOT_VOLUME).map(boot_options::of) {
+        let build = data(TdxSection::BOOT_VOLUME).map(boot_options::of);
+        let knows_secure_boot = build.as_ref().is_some_and(|build| build.knows_secure_boot);
+        let secure_boot = variables::secure_boot(store.unwrap_or_default(), knows_secure_boot);
+        let boot_option = match build.map(|build| build.options) {
             Some(BootOptions::Menu(option)) => Ok(option),
             Some(BootOptions::Later) => Err(
                 "this firmware is of edk2-stable202505 or later, which measures more into RTMR0 than is known here",
@@ -228,23 +230,9 @@ impl Machine {
 
 impl Kernel {
     fn read(launch: TdxKernel<'_>, sizes: &[u32], memory_mib: u32) -> Result<Self, LaunchError> {
-        let mut images = BTreeMap::new();
-        // Many memory sizes give the same header; it is hashed once for each that differs.
-        let mut by_address = BTreeMap::new();
-        for size in sizes {
-            let loaded = match kernel::as_loaded(launch.kernel, launch.initrd.len(), *size) {
-                Err(error) if *size == memory_mib => return Err(error),
-                Err(_) => continue,
-                Ok(loaded) => loaded,
-            };
-            let header = loaded.get(..0x1000).unwrap_or(&loaded).to_vec();
-            let hash = match by_address.get(&header) {
-                Some(hash) => *hash,
-                None => authenticode::hash(BANK, &loaded)?,
-            };
-            by_address.insert(header, hash);
-            images.insert(*size, hash);
-        }
+        // The expected size must do; those that are tried need not.
+        kernel::as_loaded(launch.kernel, launch.initrd.len(), memory_mib)?;
+        let images = kernel::images(BANK, launch.kernel, launch.initrd.len(), sizes.iter().copied())?;
         Ok(Self {
             file: Digest::sha256(launch.kernel),
             images,

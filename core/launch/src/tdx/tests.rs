@@ -258,24 +258,32 @@ fn the_variable_store_and_the_menu_of_debian_s_packages_are_those_in_logs() {
     let parsed = Ovmf::parse(&ovmf).unwrap();
     let sections = parsed.tdx_sections().unwrap();
     let code = sections.iter().find(|section| section.kind == TdxSection::BOOT_VOLUME).unwrap();
-    match boot_options::of(code.data) {
+    let build = boot_options::of(code.data);
+    match build.options {
         BootOptions::Menu(option) => assert_eq!(option, MENU),
         other => assert_eq!(other, BootOptions::Later),
+    }
+    // As their logs have it: off in 2022.11, not set in 2025.02.
+    match Digest::sha256(&ovmf).hex().get(..8) {
+        Some("7b456907") => assert!(build.knows_secure_boot),
+        Some("14954040") => assert!(!build.knows_secure_boot),
+        _ => println!("skipped: another firmware package"),
     }
 }
 
 #[test]
 fn secure_boot_variables_come_from_the_store() {
-    assert_eq!(variables::secure_boot(&[]), SecureBootVariables::default());
+    assert_eq!(variables::secure_boot(&[], false), SecureBootVariables::default());
+    assert_eq!(variables::secure_boot(&[], true).state, [0]);
     let Some(enrolled) = installed(["/usr/share/OVMF/OVMF_VARS_4M.ms.fd", "/usr/share/OVMF/OVMF_VARS.ms.fd"])
     else {
         return;
     };
-    let found = variables::secure_boot(&enrolled);
+    let found = variables::secure_boot(&enrolled, true);
     assert!(found.is_on());
     assert!([&found.pk, &found.kek, &found.db, &found.dbx].iter().all(|value| value.len() > 16));
     for size in 0..0x200 {
-        let _ = variables::secure_boot(&enrolled[..size]);
+        let _ = variables::secure_boot(&enrolled[..size], true);
     }
 }
 

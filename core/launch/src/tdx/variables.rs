@@ -17,8 +17,9 @@ const VALID: [u8; 2] = [0x3f, 0x3e];
 /// Real stores have some thirty.
 const MAX_VARIABLES: usize = 1 << 12;
 
-/// What the store says of secure boot; nothing is set in an empty one.
-pub(super) fn secure_boot(volume: &[u8]) -> SecureBootVariables {
+/// What the store says of secure boot. In an empty one nothing is set, but for the state that a build with secure
+/// boot sets itself: without a platform key it is in setup mode, and secure boot is off.
+pub(super) fn secure_boot(volume: &[u8], knows_secure_boot: bool) -> SecureBootVariables {
     let variables = variables(volume).unwrap_or_default();
     let value = |name: &str| {
         let name: Vec<u8> = name.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
@@ -27,8 +28,11 @@ pub(super) fn secure_boot(volume: &[u8]) -> SecureBootVariables {
     };
     let pk = value("PK");
     let enabled = value("SecureBootEnable") != [0];
-    // Without a platform key the firmware is in setup mode, and has no state until something sets it.
-    let state = if pk.is_empty() { Vec::new() } else { vec![u8::from(enabled)] };
+    let state = match (knows_secure_boot, pk.is_empty()) {
+        (false, _) => Vec::new(),
+        (true, true) => vec![0],
+        (true, false) => vec![u8::from(enabled)],
+    };
     SecureBootVariables { state, pk, kek: value("KEK"), db: value("db"), dbx: value("dbx") }
 }
 

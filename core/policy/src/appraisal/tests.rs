@@ -17,14 +17,14 @@ default hardware := 97
 trust_claims := {"executables": executables, "hardware": hardware, "file-system": 0}
 
 executables := 3 if {
-	input.snp
-	input.snp.measurement in query_reference_value("launch")
+    input.snp
+    input.snp.measurement in query_reference_value("launch")
 }
 
 hardware := 2 if {
-	input.snp.reported_tcb_snp >= query_reference_value("least")
+    input.snp.reported_tcb_snp >= query_reference_value("least")
 } else := 32 if {
-	input.snp.reported_tcb_snp > 3
+    input.snp.reported_tcb_snp > 3
 }
 
 extensions := [{"name": "ear.trustee.identifiers", "key": -18, "value": {"validated": {"images": images}}}]

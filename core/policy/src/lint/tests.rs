@@ -14,20 +14,20 @@ default configuration := 36
 trust_claims := {"executables": executables, "hardware": hardware, "configuration": configuration}
 
 executables := 3 if {
-	input.snp
-	input.snp.measurement in query_reference_value("launch")
+    input.snp
+    input.snp.measurement in query_reference_value("launch")
 }
 
 hardware := 2 if {
-	input.snp
-	input.snp.reported_tcb_snp in query_reference_value("least_snp")
+    input.snp
+    input.snp.reported_tcb_snp in query_reference_value("least_snp")
 }
 
 configuration := 2 if {
-	input.snp
-	input.snp.policy_debug_allowed == false
-	some event in input.snp.uefi_event_logs
-	event.details.string == "x"
+    input.snp
+    input.snp.policy_debug_allowed == false
+    some event in input.snp.uefi_event_logs
+    event.details.string == "x"
 }
 "#;
 
@@ -81,8 +81,8 @@ fn an_unknown_claim_is_told_with_the_nearest_and_makes_its_rule_never_hold() {
 fn conditions_that_contradict_each_other_never_hold() {
     let with = |conditions: &str| {
         let rego = GOOD.replace(
-            "\tinput.snp.policy_debug_allowed == false\n",
-            &format!("\tinput.snp.policy_debug_allowed == false\n\t{conditions}\n"),
+            "    input.snp.policy_debug_allowed == false\n",
+            &format!("    input.snp.policy_debug_allowed == false\n    {conditions}\n"),
         );
         appraisal(&rego).iter().any(|(code, line)| code == "lint.never-fires" && *line == Some(24))
     };
@@ -102,7 +102,7 @@ fn conditions_that_contradict_each_other_never_hold() {
     ] {
         let rego = never.replace("impossible", "helper");
         assert!(
-            with(&format!("{rego}\n}}\n\nhelper if {{\n\tinput.snp.nothing\n")) || with(&rego),
+            with(&format!("{rego}\n}}\n\nhelper if {{\n    input.snp.nothing\n")) || with(&rego),
             "{never}"
         );
     }
@@ -122,7 +122,7 @@ fn conditions_that_contradict_each_other_never_hold() {
 #[test]
 fn a_rule_that_needs_one_that_never_holds_never_holds() {
     let rego = format!(
-        "{GOOD}\nfile_system := 2 if {{\n\tinput.snp\n\thelper\n}}\n\nhelper if {{\n\tinput.snp.vmpl == 1\n\tinput.snp.vmpl == 2\n}}\n"
+        "{GOOD}\nfile_system := 2 if {{\n    input.snp\n    helper\n}}\n\nhelper if {{\n    input.snp.vmpl == 1\n    input.snp.vmpl == 2\n}}\n"
     );
     let told = appraisal(&rego);
     assert!(told.contains(&found("lint.never-fires", 30)), "{told:?}");
@@ -143,7 +143,7 @@ fn names_that_are_nothing_and_rules_that_nobody_asks_for_are_told() {
 
 #[test]
 fn a_policy_that_affirms_a_debug_guest_is_told() {
-    let careless = GOOD.replace("\tinput.snp.policy_debug_allowed == false\n", "");
+    let careless = GOOD.replace("    input.snp.policy_debug_allowed == false\n", "");
     let report = check(Kind::Appraisal, &careless);
     let told = report.findings.iter().find(|finding| finding.code == "lint.allows-debug").unwrap();
     assert!(told.remedy.as_deref().unwrap().contains("policy_debug_allowed"), "{told:?}");
@@ -155,20 +155,20 @@ fn a_policy_that_affirms_a_debug_guest_is_told() {
 fn resource_policies_are_tried_with_results_that_few_owners_want() {
     let allows = |body: &str| -> Vec<String> {
         let rego =
-            format!("package policy\nimport rego.v1\ndefault allow := false\nallow if {{\n\t{body}\n}}\n");
+            format!("package policy\nimport rego.v1\ndefault allow := false\nallow if {{\n    {body}\n}}\n");
         codes(Kind::Resource, &rego).into_iter().map(|(code, _)| code).collect()
     };
     let status = "input.submods.cpu0[\"ear.status\"] == \"affirming\"";
     assert_eq!(allows(status), ["lint.allows-software"]);
     let hardware = "input.submods.cpu0[\"ear.veraison.annotated-evidence\"].coffer.hardware == true";
-    assert_eq!(allows(&format!("{status}\n\t{hardware}")), [""; 0]);
+    assert_eq!(allows(&format!("{status}\n    {hardware}")), [""; 0]);
     assert_eq!(
         allows("input.submods"),
         ["lint.allows-debug", "lint.allows-refused", "lint.allows-software", "lint.allows-warning"]
     );
     assert_eq!(allows("true"), ["lint.allows-anyone"]);
     // A path and init-data that the policy names are found.
-    let narrow = "startswith(data[\"resource-path\"], \"alice/\")\n\tinput.submods.cpu0[\"ear.veraison.annotated-evidence\"].init_data == \"ab\"";
+    let narrow = "startswith(data[\"resource-path\"], \"alice/\")\n    input.submods.cpu0[\"ear.veraison.annotated-evidence\"].init_data == \"ab\"";
     assert!(allows(narrow).contains(&"lint.allows-debug".to_owned()));
     assert_eq!(
         allows("input.submods.cpu0[\"ear.statsu\"] == \"affirming\""),

@@ -96,3 +96,6 @@ impl Platform for Azure {
         Ok(Box::new(Pcr(&mut self.tpm)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,10 @@
 //! The machine's TEE: found, bound to init-data, and asked for evidence.
 //!
-//! Probing goes through a fixed order: Azure's paravisor, configfs-tsm, the older device files, the Nitro Security
-//! Module, a plain TPM. A TPM comes last because hosts give one to guests of other TEEs too. INVARIANT: evidence is
-//! asked for only of a [`Bound`] machine, that is one whose init-data was bound to a register, or compared with the
-//! field into which the host had to put it at launch (I-5).
+//! Probing goes through a fixed order: the processor's TEE through configfs-tsm, then its older device files, Azure's
+//! paravisor in the TPM, the Nitro Security Module, a plain TPM. What comes from a TPM stands behind what comes from the
+//! processor, because a host can give any guest a TPM with anything in it, and must not choose by that how init-data is
+//! bound. INVARIANT: evidence is asked for only of a [`Bound`] machine, that is one whose init-data was bound to a
+//! register, or compared with the field into which the host had to put it at launch (I-5).
 
 mod azure;
 mod cca;

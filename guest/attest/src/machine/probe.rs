@@ -84,6 +84,9 @@ pub struct ProbeError {
 /// When there is none; the error says what was looked for and what was found in its place.
 pub fn probe(places: &Places) -> Result<Machine, ProbeError> {
     let mut tried = Vec::new();
+    if let Some(machine) = confidential(places, &mut tried) {
+        return Ok(machine);
+    }
     let tpm = match Tpm::open(&places.tpm) {
         Ok(mut tpm) => match Azure::report(&mut tpm) {
             Ok(Some(report)) => match Azure::new(tpm, &report, places) {
@@ -104,9 +107,6 @@ pub fn probe(places: &Places) -> Result<Machine, ProbeError> {
             None
         }
     };
-    if let Some(machine) = confidential(places, &mut tried) {
-        return Ok(machine);
-    }
     match Nsm::open(&places.nsm) {
         Ok(nsm) => return Ok(Machine(Box::new(Enclave::new(nsm)))),
         Err(why) => tried.push(why.to_string()),

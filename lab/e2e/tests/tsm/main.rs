@@ -1,4 +1,5 @@
-//! The agent on a real kernel with configfs-tsm, whose provider is a module that answers with recorded evidence.
+//! The agent on a real kernel with configfs-tsm, whose provider is a module that answers with recorded evidence; and its
+//! runtime events in a TPM's register.
 //!
 //! Linux 6.12 of Debian's backports is booted as a guest, the agent being PID 1, and `lab/tsm-module` registers as the
 //! driver of a TEE. What is shown: the agent mounts configfs, loads the driver, finds the TEE before the TPM that is there
@@ -11,7 +12,9 @@ mod kernel;
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use coffer_core_digest::Digest;
+use coffer_core_digest::{Algorithm, Digest};
+use coffer_core_evidence::eventlog::{EventLog, RuntimeEvent};
+use coffer_core_evidence::wire::TpmEvidence;
 use coffer_core_initdata::InitData;
 use coffer_lab_e2e::{Outcome, World};
 use coffer_lab_testpki::dcap::{DcapFixture, TrustDomain};
@@ -36,8 +39,9 @@ impl<'a> LabGuest<'a> {
     fn build(world: &'a World, kernel: &'a Prepared) -> Result<Self> {
         let agent = std::env::var("COFFER_E2E_AGENT").context("no agent was built")?;
         let folder = kernel.root.to_string_lossy();
-        world.done(&format!("guest build --agent {agent} --kernel {folder}"))?;
         let guest = world.home().join("guest");
+        fs::rename(&guest, world.path("kept-guest"))?;
+        world.done(&format!("guest build --agent {agent} --kernel {folder}"))?;
         let initramfs = fs::read(guest.join("initramfs.cpio.zst"))?;
         let manifest: Manifest = serde_json::from_slice(&fs::read(guest.join("guest.json"))?)?;
         let names: Vec<_> = manifest.modules.iter().map(|module| module.name.as_str()).collect();
@@ -74,6 +78,15 @@ impl<'a> LabGuest<'a> {
         fs::write(guest.join("initramfs.cpio.zst"), &initramfs)?;
         fs::write(guest.join("guest.json"), serde_json::to_vec(&manifest)?)?;
         self.world.run(RUN)
+    }
+}
+
+impl Drop for LabGuest<'_> {
+    /// The other cases' guest is put back.
+    fn drop(&mut self) {
+        let guest = self.world.home().join("guest");
+        let _ = fs::remove_dir_all(&guest);
+        let _ = fs::rename(self.world.path("kept-guest"), guest);
     }
 }
 
@@ -120,5 +133,31 @@ fn the_agent_finds_the_tee_checks_its_binding_and_sends_evidence_that_the_broker
     let outcome = guest.run("sev_guest", &report, &[("bind-at", b"80")])?;
     refused(&outcome, &["it is what HOST_DATA holds", "snp."])?;
     ensure!(!outcome.err.contains("snp.report.freshness"), "the binding was live:\n{}", outcome.err);
+    Ok(())
+}
+
+#[test]
+fn runtime_events_are_in_the_register_and_in_the_log_that_the_evidence_carries() -> Result<()> {
+    let Some(world) = World::enter() else { return Ok(()) };
+    let script = r#"wget -qO- --post-data '{"domain":"lab.example","operation":"start","content":"of the workload"}' \
+        http://127.0.0.1:8006/aa/aael; echo; wget -qO- http://127.0.0.1:8006/coffer/evidence?runtime_data=x"#;
+    let mut command =
+        world.command("run oci:sealed/web:latest --signer image.pub --enroll --timeline -- sh -c");
+    let outcome = World::ended(command.arg(script))?;
+    let said = format!("{}{}", outcome.out, outcome.err);
+    ensure!(outcome.code == Some(0), "{:?}\n{said}", outcome.code);
+    ensure!(outcome.err.contains("PullImage"), "{said}");
+    let json = outcome.out.lines().last().context("the workload said nothing")?;
+    let evidence = TpmEvidence::parse(&serde_json::from_str(json)?)?;
+    let log = EventLog::parse(&evidence.event_log.clone().context("there is no log")?)?;
+    let events: Vec<_> = log.events().iter().filter_map(RuntimeEvent::of).collect();
+    let [pulled, own] = events.as_slice() else { anyhow::bail!("two events were expected: {events:?}") };
+    ensure!(pulled.text().starts_with("github.com/confidential-containers PullImage {"), "{}", pulled.text());
+    ensure!(own.text() == "lab.example start of the workload", "{}", own.text());
+    let replayed = log.replay(Algorithm::Sha256).get(&15).copied();
+    ensure!(
+        replayed.is_some() && replayed == evidence.registers()?.get(15).copied(),
+        "the log leads elsewhere"
+    );
     Ok(())
 }

@@ -62,10 +62,15 @@ impl Web {
         let extra = &settings.extra_ca;
         if !extra.as_os_str().is_empty() {
             let pem = std::fs::read(extra).map_err(|error| wrong(format!("{}: {error}", extra.display())))?;
+            let mut found = 0_usize;
             for certificate in CertificateDer::pem_slice_iter(&pem) {
                 let certificate =
                     certificate.map_err(|error| wrong(format!("{}: {error}", extra.display())))?;
                 roots.add(certificate).map_err(|error| wrong(format!("{}: {error}", extra.display())))?;
+                found = found.saturating_add(1);
+            }
+            if found == 0 {
+                return Err(wrong(format!("{}: there is no certificate in it", extra.display())));
             }
         }
         let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -77,12 +77,19 @@ pub(crate) async fn attest(State(broker): State<Broker>, request: Request) -> An
         step = (asked?, place);
     };
     let entry = record.entry().map_err(|_| Code::Internal)?;
-    inner.journal.write(entry).await.map_err(Code::from)?;
-    if let Some(body) = kept {
+    let evidence = kept.map(|body| {
         let (attempt, keep) = (record.summary.id.clone(), inner.config.keep_evidence);
-        let entry = JournalEntry::Evidence { attempt, body: body.to_vec(), keep };
-        inner.journal.write(entry).await.map_err(Code::from)?;
-    }
+        JournalEntry::Evidence { attempt, body: body.to_vec(), keep }
+    });
+    // Together, so that they share one transaction.
+    let (written, ()) = tokio::join!(inner.journal.write(entry), async {
+        if let Some(entry) = evidence
+            && inner.journal.write(entry).await.is_err()
+        {
+            tracing::warn!(attempt = record.summary.id, "the evidence was not kept");
+        }
+    });
+    written.map_err(Code::from)?;
     if let (Some(token), Some(result)) = (&record.token, result) {
         inner.issued.keep(token, result);
     }
@@ -175,7 +182,7 @@ fn appraise(inner: &Inner, case: &Case, genuine: Genuine) -> Result<(Record, Att
     let standards = inner.standards();
     let sent = Sent { init_data: case.init_data.as_ref(), runtime_claims: &submission.runtime_claims };
     let part = |name: String, (verdict, policy): (Verdict, Option<&'static str>)| {
-        let causes = reply::causes(&verdict.checks);
+        let causes = reply::causes(&verdict);
         Part { name, verdict, causes, policy }
     };
     let machine = part(CPU.to_owned(), standards.appraise(CPU, &genuine.machine, &sent, at));

@@ -275,3 +275,41 @@ async fn a_tdx_guest_whose_reference_value_is_there_gets_its_secret() {
     let response = lab.resource(session.token(), "default/key/1").await;
     assert!(session.open(&response.bytes().await.unwrap()).unwrap().equals(super::lab::SECRET));
 }
+
+/// The judges of shipped programs, with the fixture's root for Intel's and the allowance of the settings.
+fn allowing(fixture: &DcapFixture) -> Judges {
+    let root = fixture.root.der().to_vec();
+    Arc::new(move |trust| {
+        let stale = u32::try_from(trust.stale_for.as_secs()).unwrap();
+        let dcap = Dcap::new(vec![root.clone()]).unwrap().insecure_accept_stale_collateral(stale);
+        Ok(JudgeSet { machines: vec![Arc::new(TdxJudge::new(Arc::new(dcap)))], devices: Vec::new() })
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn past_its_end_collateral_is_used_only_for_as_long_as_the_configuration_says() {
+    for (allowed, after_days, expected) in [(0, 31, 503), (7, 31, 200), (7, 38, 503)] {
+        let fixture = DcapFixture::tdx();
+        let lab = Lab::configured(allowing(&fixture), None, |config| {
+            config.collateral.offline = false;
+            config.collateral.attempts = 1;
+            config.collateral.intel.pcs = "http://127.0.0.1:1".into();
+            config.collateral.intel.root_crl = "http://127.0.0.1:1/root".into();
+            config.collateral.stale_for = coffer_server_collateral::Period::seconds(allowed * 24 * 3600);
+        })
+        .await;
+        lab.admin_ok(Method::POST, "/coffer/v1/collateral", bundle(&fixture)).await;
+        assert_eq!(attest(&lab, &fixture).await.status(), 200);
+        lab.ahead.store(after_days * 24 * 3600, Ordering::SeqCst);
+        let response = attest(&lab, &fixture).await;
+        assert_eq!(response.status(), expected, "{allowed} {after_days}");
+        if expected == 503 {
+            let (_, code, body) = refusal(response).await;
+            assert_eq!(code, "attestation.unavailable");
+            assert!(
+                body["causes"][0]["found"].as_str().unwrap().contains("the cached document ended at"),
+                "{body}"
+            );
+        }
+    }
+}

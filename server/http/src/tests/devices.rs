@@ -241,3 +241,26 @@ async fn over_http2(lab: &Lab, path: &str, header: (&str, String)) -> (u16, Vec<
     let status = response.status().as_u16();
     (status, response.into_body().collect().await.unwrap().to_bytes().to_vec())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_its_policy_does_not_affirm_gets_no_secret_and_is_named() {
+    let rack = Rack::new(1);
+    let lab = rack.lab(false).await;
+    let rego = "package policy\nimport rego.v1\nexecutables := 33\nhardware := 2\n";
+    let body = json!({"rego": rego}).to_string();
+    lab.admin_ok(Method::PUT, "/coffer/v1/attestation-policies/default_gpu", body).await;
+    let (attesting, response) = rack.attest(&lab).await;
+    let session = finish(attesting, response).await;
+    let attempt = lab.admin_json(&format!("/coffer/v1/attempts/{}", session.attempt())).await;
+    let submods = &attempt["claims"]["submods"];
+    assert_eq!(submods["cpu0"]["ear.status"], "affirming");
+    assert_eq!(submods["cpu0"]["ear.appraisal-policy-id"], "coffer");
+    assert_eq!(submods["gpu0"]["ear.status"], "warning");
+    assert_eq!(submods["gpu0"]["ear.appraisal-policy-id"], "default");
+    assert_eq!(attempt["status"], "warning", "no better than the worst of its parts");
+    let (status, _, body) = refusal(lab.resource(session.token(), "default/key/1").await).await;
+    assert_eq!(status, 403);
+    let codes: Vec<&str> =
+        body["causes"].as_array().unwrap().iter().map(|cause| cause["code"].as_str().unwrap()).collect();
+    assert!(codes.contains(&"policy.device-not-affirming"), "{codes:?}");
+}

@@ -178,5 +178,40 @@ async fn evidence_is_kept_where_the_configuration_says_and_no_more_of_it() {
     }
     let evidence = lab.admin_json(&format!("/coffer/v1/attempts/{}/evidence", attempts[2])).await;
     assert_eq!(evidence["tee"], "tpm");
-    assert!(evidence["request"]["tee-evidence"]["primary_evidence"]["tpm_quote"].is_object());
+    assert!(evidence["tee-evidence"]["primary_evidence"]["tpm_quote"].is_object());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reference_values_come_as_corim_too_and_a_signed_one_is_sent_back_to_who_has_the_key() {
+    let lab = Lab::start(true).await;
+    assert_eq!(status(&lab, "quiet").await, "contraindicated");
+    let corim = coffer_core_corim::to_corim(&reference("quiet")).unwrap();
+    let message = |payload: &[u8]| {
+        json!({"version": "0.1.0", "type": "corim", "payload": STANDARD.encode(payload)}).to_string()
+    };
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let key = coffer_core_corim::SigningKey::from_pem(&key).unwrap();
+    let signed = coffer_core_corim::sign(&corim, &key, "a test").unwrap();
+    let response = lab.admin(Method::POST, "/kbs/v0/reference-value", message(&signed)).await;
+    let (_, code, body) = refusal(response).await;
+    assert_eq!(code, "reference.invalid");
+    assert!(body["detail"].as_str().unwrap().contains("coffer ref import"));
+    lab.admin_ok(Method::POST, "/kbs/v0/reference-value", message(&corim)).await;
+    assert_eq!(status(&lab, "quiet").await, "affirming");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_arm_platforms_are_put_and_what_is_none_is_refused() {
+    let lab = Lab::start(true).await;
+    let path = "/coffer/v1/endorsements/cca";
+    assert_eq!(lab.admin(Method::GET, path, "").await.status(), 404);
+    for bad in ["", "[1]", "{\"pkey\": 1}"] {
+        let (status, code, _) = refusal(lab.admin(Method::PUT, path, bad).await).await;
+        assert_eq!((status, code.as_str()), (400, "request.malformed"), "{bad}");
+    }
+    assert_eq!(lab.admin(Method::GET, path, "").await.status(), 404);
+    lab.admin_ok(Method::PUT, path, "[]").await;
+    assert_eq!(lab.admin_json(path).await, json!([]));
+    lab.admin_ok(Method::DELETE, path, "").await;
+    assert_eq!(lab.admin(Method::GET, path, "").await.status(), 404);
 }

@@ -388,6 +388,8 @@ fn init_data_that_a_platform_cannot_bind_is_refused() {
 
 #[test]
 fn a_device_needs_no_reference_value_of_the_owner() {
+    let sent = InitData::parse(INIT_DATA.as_bytes()).unwrap();
+    assert_eq!(judged(&claims(Tee::Nvidia, &[]), &[], Some(&sent)).status, Status::Affirming);
     let verdict = judged(&claims(Tee::Nvidia, &[]), &[], None);
     assert_eq!(verdict.status, Status::Affirming);
     assert_eq!(find(&verdict.checks, "reference.vendor").unwrap().outcome, Outcome::Informational);

@@ -5,10 +5,12 @@ mod vectors;
 
 use std::sync::{Arc, OnceLock};
 
-use coffer_core_evidence::azure::AzureEvidence;
-use coffer_verify_api::{Check, Claims, Collateral, Fault, Judgement, NoCollateral, Question, Timestamp, Verified};
 use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_evidence::ReportData;
+use coffer_core_evidence::azure::AzureEvidence;
+use coffer_verify_api::{
+    Check, Claims, Collateral, Fault, Judgement, NoCollateral, Question, Timestamp, Verified,
+};
 use serde_json::Value;
 
 use crate::{AzureSnpJudge, AzureTdxJudge};

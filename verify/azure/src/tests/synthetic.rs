@@ -102,9 +102,18 @@ fn evidence_with_one_defect_is_refused_for_that_one() {
     assert_eq!(ask(&snp_with(&runtime, quote(), |_| ())), "");
     // Another machine's key signs the quote, another machine's report is sent.
     let other = AzureFixture::default();
-    assert_eq!(ask(&snp_with(&runtime, other.quote(&SESSION, &pcrs(&digest)), |_| ())), "az-snp-vtpm.quote.signature");
-    assert_eq!(ask(&snp_with(&runtime, azure.quote(&[1; 48], &pcrs(&digest)), |_| ())), "az-snp-vtpm.quote.freshness");
-    assert_eq!(ask(&snp_with(&runtime, azure.quote(&SESSION[..32], &pcrs(&digest)), |_| ())), "az-snp-vtpm.quote.freshness");
+    assert_eq!(
+        ask(&snp_with(&runtime, other.quote(&SESSION, &pcrs(&digest)), |_| ())),
+        "az-snp-vtpm.quote.signature"
+    );
+    assert_eq!(
+        ask(&snp_with(&runtime, azure.quote(&[1; 48], &pcrs(&digest)), |_| ())),
+        "az-snp-vtpm.quote.freshness"
+    );
+    assert_eq!(
+        ask(&snp_with(&runtime, azure.quote(&SESSION[..32], &pcrs(&digest)), |_| ())),
+        "az-snp-vtpm.quote.freshness"
+    );
     assert_eq!(ask(&snp_with(&azure.runtime_data(&[0; 64]), quote(), |_| ())), "az-snp-vtpm.hcl.user-data");
     let mut tailed = user_data();
     tailed[63] = 1;
@@ -116,7 +125,10 @@ fn evidence_with_one_defect_is_refused_for_that_one() {
     // Registers of a bank of another name.
     let sha384: [Digest; 24] = std::array::from_fn(|_| Digest::zero(Algorithm::Sha384));
     let message = TpmFixture::attest(&SESSION, &sha384, Algorithm::Sha256);
-    assert_eq!(ask(&snp_with(&runtime, azure.quote_of(message, &pcrs(&digest)), |_| ())), "az-snp-vtpm.quote.bank");
+    assert_eq!(
+        ask(&snp_with(&runtime, azure.quote_of(message, &pcrs(&digest)), |_| ())),
+        "az-snp-vtpm.quote.bank"
+    );
     // Runtime data that names no key, or two.
     let named = |from: &str, to: &str| {
         let text = String::from_utf8(runtime.clone()).unwrap().replace(from, to);
@@ -166,7 +178,8 @@ fn tdx(fixture: &DcapFixture, report_data: Option<[u8; 64]>, attributes: u64) ->
     let azure = &machine().azure;
     let runtime = azure.runtime_data(&user_data());
     let bound = AzureFixture::report_data(&runtime);
-    let domain = TrustDomain { report_data: report_data.unwrap_or(bound), attributes, ..TrustDomain::default() };
+    let domain =
+        TrustDomain { report_data: report_data.unwrap_or(bound), attributes, ..TrustDomain::default() };
     AzureEvidence {
         version: 2,
         quote: azure.quote(&SESSION, &pcrs(&Digest::sha256(b"init-data"))),

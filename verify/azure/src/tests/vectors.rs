@@ -79,7 +79,8 @@ fn changed_evidence_of_snp_machines_is_refused_each_for_its_change() {
         let Some(evidence) = json(path) else { return };
         let nonce = hex::decode(nonce).unwrap();
         let read = AzureEvidence::parse_snp(&evidence).unwrap();
-        let refused = |change: fn(&mut AzureEvidence)| causes(Asked::new(&changed(&read, change), &nonce).snp(amd()));
+        let refused =
+            |change: fn(&mut AzureEvidence)| causes(Asked::new(&changed(&read, change), &nonce).snp(amd()));
         assert_eq!(refused(|_| ()), "", "{path}");
         assert_eq!(refused(|e| e.quote.signature[9] ^= 1), "az-snp-vtpm.quote.signature");
         assert_eq!(refused(|e| e.quote.signature.truncate(255)), "az-snp-vtpm.quote.signature");
@@ -91,14 +92,26 @@ fn changed_evidence_of_snp_machines_is_refused_each_for_its_change() {
         assert_eq!(refused(|e| e.quote.pcrs[3].truncate(20)), "az-snp-vtpm.quote.format");
         // The report: its measurement, its own binding, who asked for it, its signature.
         assert_eq!(refused(|e| e.hcl_report[32 + 0x90] ^= 1), "snp.report.signature");
-        assert_eq!(refused(|e| e.hcl_report[32 + 0x50] ^= 1), "az-snp-vtpm.hcl.report-data snp.report.signature");
-        assert_eq!(refused(|e| e.hcl_report[32 + 0x80] ^= 1), "az-snp-vtpm.hcl.report-data snp.report.signature");
+        assert_eq!(
+            refused(|e| e.hcl_report[32 + 0x50] ^= 1),
+            "az-snp-vtpm.hcl.report-data snp.report.signature"
+        );
+        assert_eq!(
+            refused(|e| e.hcl_report[32 + 0x80] ^= 1),
+            "az-snp-vtpm.hcl.report-data snp.report.signature"
+        );
         assert_eq!(refused(|e| e.hcl_report[32 + 0x30] ^= 2), "az-snp-vtpm.hcl.vmpl snp.report.signature");
         assert_eq!(refused(|e| e.hcl_report[32 + 0x2a0] ^= 1), "snp.report.signature");
         assert_eq!(refused(|e| e.hcl_report[32] = 9), "snp.report.version");
         // The runtime data: a space, and the attestation key.
-        assert_eq!(refused(|e| *e.hcl_report.iter_mut().rfind(|byte| **byte != 0).unwrap() = b' '), "az-snp-vtpm.runtime.format");
-        assert_eq!(refused(|e| swap_keys(&mut e.hcl_report)), "az-snp-vtpm.quote.signature az-snp-vtpm.hcl.report-data");
+        assert_eq!(
+            refused(|e| *e.hcl_report.iter_mut().rfind(|byte| **byte != 0).unwrap() = b' '),
+            "az-snp-vtpm.runtime.format"
+        );
+        assert_eq!(
+            refused(|e| swap_keys(&mut e.hcl_report)),
+            "az-snp-vtpm.quote.signature az-snp-vtpm.hcl.report-data"
+        );
         // The headers.
         assert_eq!(refused(|e| e.hcl_report[0] = b'h'), "az-snp-vtpm.hcl.format");
         assert_eq!(refused(|e| e.hcl_report[4] = 3), "az-snp-vtpm.hcl.format");
@@ -118,9 +131,18 @@ fn changed_evidence_of_snp_machines_is_refused_each_for_its_change() {
         // The chip's certificate.
         assert_eq!(refused(|e| certificate(e)[700] ^= 1), "snp.vek.chain");
         assert_eq!(refused(|e| certificate(e).truncate(700)), "snp.vek.format");
-        assert!(refused(|e| e.proof = PlatformProof::Snp(None)).starts_with("collateral is missing: amd/vcek/Milan/"));
-        assert_eq!(causes(Asked::new(&evidence, b"another").snp(amd())).split(' ').next(), Some("az-snp-vtpm.quote.freshness"));
-        assert_eq!(causes(Asked::new(&evidence, b"").snp(amd())).split(' ').next(), Some("az-snp-vtpm.quote.freshness"));
+        assert!(
+            refused(|e| e.proof = PlatformProof::Snp(None))
+                .starts_with("collateral is missing: amd/vcek/Milan/")
+        );
+        assert_eq!(
+            causes(Asked::new(&evidence, b"another").snp(amd())).split(' ').next(),
+            Some("az-snp-vtpm.quote.freshness")
+        );
+        assert_eq!(
+            causes(Asked::new(&evidence, b"").snp(amd())).split(' ').next(),
+            Some("az-snp-vtpm.quote.freshness")
+        );
         let late = Asked { at: 2_000_000_000, ..Asked::new(&evidence, &nonce) };
         assert_eq!(causes(late.snp(amd())), "snp.vek.validity");
     }
@@ -167,7 +189,8 @@ fn evidence_of_tdx_machines_wants_intels_documents_and_says_what_is_wrong_withou
         let judge = intel();
         let nonce = b"challenge";
         // Within the validity of the platform's certificate.
-        let asked = |evidence: &Value| causes(Asked { at: 1_750_000_000, ..Asked::new(evidence, nonce) }.tdx(&judge));
+        let asked =
+            |evidence: &Value| causes(Asked { at: 1_750_000_000, ..Asked::new(evidence, nonce) }.tdx(&judge));
         let missing = asked(&evidence);
         assert!(missing.contains("intel/tdx/tcb-info/00806f050000"), "{missing}");
         let read = AzureEvidence::parse_tdx(&evidence).unwrap();
@@ -176,7 +199,10 @@ fn evidence_of_tdx_machines_wants_intels_documents_and_says_what_is_wrong_withou
         assert_eq!(refused(|e| e.quote.signature[9] ^= 1), "az-tdx-vtpm.quote.signature");
         assert_eq!(refused(|e| e.quote.message[0] ^= 1), "az-tdx-vtpm.quote.magic");
         assert_eq!(refused(|e| e.quote.pcrs[9][0] ^= 1), "az-tdx-vtpm.pcrs.digest");
-        assert_eq!(refused(|e| swap_keys(&mut e.hcl_report)), "az-tdx-vtpm.quote.signature tdx.quote.report-data");
+        assert_eq!(
+            refused(|e| swap_keys(&mut e.hcl_report)),
+            "az-tdx-vtpm.quote.signature tdx.quote.report-data"
+        );
         assert_eq!(refused(|e| e.hcl_report[32 + 1184 + 8] = 3), "az-tdx-vtpm.hcl.format");
         assert_eq!(refused(|e| td_quote(e)[600] ^= 1), "tdx.quote.report-data tdx.quote.signature");
         assert_eq!(refused(|e| td_quote(e)[200] ^= 1), "tdx.quote.signature");
@@ -196,7 +222,10 @@ fn td_quote(evidence: &mut AzureEvidence) -> &mut Vec<u8> {
 #[test]
 fn evidence_of_one_platform_is_none_of_the_other() {
     let (Some(snp), Some(tdx)) = (json(SNP[1].0), json(TDX[1])) else { return };
-    assert_eq!(causes(Asked::new(&tdx, b"challenge").snp(amd())).split(' ').next(), Some("az-snp-vtpm.hcl.platform"));
+    assert_eq!(
+        causes(Asked::new(&tdx, b"challenge").snp(amd())).split(' ').next(),
+        Some("az-snp-vtpm.hcl.platform")
+    );
     assert_eq!(causes(Asked::new(&snp, b"challenge").tdx(&intel())), "az-tdx-vtpm.evidence.format");
 }
 
@@ -222,7 +251,10 @@ fn stored_reports_and_quotes_belong_together() {
         let report = HclReport::parse(&report).unwrap();
         let key = report.runtime_claims().unwrap().attestation_key;
         let quote = crate::quote::parse(tee, &stored_quote(&quote)).unwrap();
-        assert_eq!(Attest::parse(&stored_quote(&vector("snp-vtpm/quote.bin").unwrap()).message).unwrap().extra_data, b"challenge");
+        assert_eq!(
+            Attest::parse(&stored_quote(&vector("snp-vtpm/quote.bin").unwrap()).message).unwrap().extra_data,
+            b"challenge"
+        );
         assert!(!quote.signature(tee, &key).has_failed(), "{tee}");
         assert_eq!(quote.registers(tee).unwrap().0.len(), 24, "{tee}");
     }

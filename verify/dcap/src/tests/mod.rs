@@ -33,7 +33,10 @@ fn the_extension_is_read_as_its_profile_has_it() {
     let read = PckExtension::parse(&content.extension()).unwrap();
     assert_eq!((read.ppid, read.fmspc, read.pce_id), (content.ppid, content.fmspc, content.pce_id));
     assert_eq!((read.components, read.pce_svn), (content.components, content.pce_svn));
-    assert_eq!((read.dynamic_platform, read.cached_keys, read.smt_enabled), (Some(true), Some(false), Some(true)));
+    assert_eq!(
+        (read.dynamic_platform, read.cached_keys, read.smt_enabled),
+        (Some(true), Some(false), Some(true))
+    );
     assert_eq!((read.sgx_type, read.platform_instance_id), (1, content.instance));
     let bare = PlatformContent { instance: None, flags: None, ..content };
     let read = PckExtension::parse(&bare.extension()).unwrap();
@@ -43,7 +46,8 @@ fn the_extension_is_read_as_its_profile_has_it() {
 #[test]
 fn an_extension_that_says_something_twice_or_not_at_all_is_refused() {
     let whole = PlatformContent::default().extension();
-    let fmspc: Vec<u8> = [&[0x30, 20, 6, 10, 0x2a, 0x86, 0x48, 0x86, 0xf8, 0x4d, 1, 13, 1, 4, 4, 6][..], &[9; 6]].concat();
+    let fmspc: Vec<u8> =
+        [&[0x30, 20, 6, 10, 0x2a, 0x86, 0x48, 0x86, 0xf8, 0x4d, 1, 13, 1, 4, 4, 6][..], &[9; 6]].concat();
     let position = whole.windows(14).position(|window| window == &fmspc[..14]).unwrap();
     let mut without = whole.clone();
     // Another arc, which later profiles may add.
@@ -82,18 +86,24 @@ fn a_document_with_what_cannot_stand_there_is_refused() {
         change(&mut info);
         TcbInfo::parse(info.to_string().as_bytes()).unwrap_err().to_string()
     };
-    assert!(info(|i| i["tcbLevels"][0]["tcbStatus"] = "TDRelaunchAdvised".into()).contains("TDRelaunchAdvised"));
+    assert!(
+        info(|i| i["tcbLevels"][0]["tcbStatus"] = "TDRelaunchAdvised".into()).contains("TDRelaunchAdvised")
+    );
     assert!(info(|i| i["tcbLevels"][0]["tcbStatus"] = "Fine".into()).contains("Fine"));
     assert!(info(|i| i["tdxModule"] = json!(null)).contains("tdxModule"));
     assert!(info(|i| i["tdxModuleIdentities"][0]["id"] = "TDX_0G".into()).contains("TDX_0G"));
-    assert!(info(|i| i["tdxModuleIdentities"][0]["tcbLevels"][0]["tcbStatus"] = "SWHardeningNeeded".into())
-        .contains("SWHardeningNeeded"));
+    assert!(
+        info(|i| i["tdxModuleIdentities"][0]["tcbLevels"][0]["tcbStatus"] = "SWHardeningNeeded".into())
+            .contains("SWHardeningNeeded")
+    );
     assert!(info(|i| i["fmspc"] = "00".into()).contains("6 octets"));
     info(|i| i["nextUpdate"] = "soon".into());
-    assert!(info(|i| {
-        i["tcbLevels"][0]["tcb"]["sgxtcbcomponents"].as_array_mut().unwrap().pop();
-    })
-    .contains("15 components"));
+    assert!(
+        info(|i| {
+            i["tcbLevels"][0]["tcb"]["sgxtcbcomponents"].as_array_mut().unwrap().pop();
+        })
+        .contains("15 components")
+    );
     let twice = fixture.tcb_info().to_string().replacen("\"version\":3", "\"version\":3,\"version\":2", 1);
     assert!(TcbInfo::parse(twice.as_bytes()).unwrap_err().to_string().contains("duplicate"));
     let identity = fixture.identity().to_string().replace("TD_QE", "QVE");
@@ -104,9 +114,10 @@ fn a_document_with_what_cannot_stand_there_is_refused() {
 fn the_dates_of_documents_are_told_without_belief() {
     let fixture = DcapFixture::tdx();
     let expected = Dates { issued: ISSUED.cast_signed(), next_update: NEXT_UPDATE.cast_signed() };
-    for document in
-        [fixture.document("tcbInfo", &fixture.tcb_info()), fixture.document("enclaveIdentity", &fixture.identity())]
-    {
+    for document in [
+        fixture.document("tcbInfo", &fixture.tcb_info()),
+        fixture.document("enclaveIdentity", &fixture.identity()),
+    ] {
         assert_eq!(document_dates(document.body()).unwrap(), expected);
     }
     document_dates(b"{}").unwrap_err();
@@ -145,7 +156,8 @@ fn signatures_of_a_failed_quote_ask_for_no_collateral() {
     let bytes = fixture.quote(4, &TrustDomain::default().body(2));
     let at = Timestamp::from_second(ISSUED.cast_signed()).unwrap();
     let signed = other.signatures("x", &Quote::parse(&bytes).unwrap(), &NoCollateral, at);
-    let codes: Vec<&str> = signed.checks.iter().flat_map(Check::causes).map(|check| check.code.as_str()).collect();
+    let codes: Vec<&str> =
+        signed.checks.iter().flat_map(Check::causes).map(|check| check.code.as_str()).collect();
     assert_eq!(codes, ["x.pck.chain"]);
 }
 

@@ -105,7 +105,11 @@ fn each_broken_link_has_its_own_refusal() {
         assert_eq!(refused(&judge, &asked(changed, &NoCollateral)), [code], "byte {at}");
     }
     for length in (0..quote.len()).step_by(11) {
-        assert_eq!(refused(&judge, &asked(quote[..length].to_vec(), &shelf)), ["sgx.quote.truncated"], "{length}");
+        assert_eq!(
+            refused(&judge, &asked(quote[..length].to_vec(), &shelf)),
+            ["sgx.quote.truncated"],
+            "{length}"
+        );
     }
     let mut version = quote;
     version[0] = 2;
@@ -170,7 +174,8 @@ fn a_revoked_platform_is_refused() {
 #[test]
 fn evidence_that_is_none_is_refused_for_its_form() {
     let judge = judge(&DcapFixture::sgx());
-    for evidence in [json!(null), json!([]), json!({"quote": "*"}), json!({"quote": "AAAA".repeat(100_000)})] {
+    for evidence in [json!(null), json!([]), json!({"quote": "*"}), json!({"quote": "AAAA".repeat(100_000)})]
+    {
         let question = Question {
             evidence: &evidence,
             report_data: &session(),

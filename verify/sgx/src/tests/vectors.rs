@@ -35,7 +35,8 @@ const DCAP_QVL: i64 = 1_750_416_971;
 
 #[test]
 fn an_enclave_of_real_hardware_is_accepted_with_its_facts() {
-    let (Some(quote), Some(text)) = (file("dcapqvl_sgx_quote"), file("dcapqvl_sgx_quote_collateral.json")) else {
+    let (Some(quote), Some(text)) = (file("dcapqvl_sgx_quote"), file("dcapqvl_sgx_quote_collateral.json"))
+    else {
         return;
     };
     let shelf = shelf_of(&serde_json::from_slice(&text).unwrap());
@@ -84,7 +85,9 @@ fn debug_enclaves_with_genuine_signatures_are_seen_to_be_such() {
         assert!(report.is_debug(), "{name}");
     }
     // The same platform model as that of the collateral: genuine, and debug is told to whoever decides.
-    let (Some(quote), Some(text)) = (file("automata_quote_sgx.bin"), file("dcapqvl_sgx_quote_collateral.json")) else {
+    let (Some(quote), Some(text)) =
+        (file("automata_quote_sgx.bin"), file("dcapqvl_sgx_quote_collateral.json"))
+    else {
         return;
     };
     let shelf = shelf_of(&serde_json::from_slice(&text).unwrap());
@@ -108,7 +111,8 @@ fn intels_sample_platform_is_accepted_under_its_own_root_and_no_other() {
     put(CollateralKey::SgxTcbInfo(fmspc), read("tcbInfo.json").unwrap(), signers.clone());
     put(CollateralKey::SgxQeIdentity, read("qeIdentity.json").unwrap(), signers);
     shelf.put(CollateralKey::IntelRootCrl, Arc::new(list(read("rootCaCrl.der").unwrap())));
-    shelf.put(CollateralKey::PckCrl(PckCa::Processor), Arc::new(list(read("intermediateCaCrl.der").unwrap())));
+    shelf
+        .put(CollateralKey::PckCrl(PckCa::Processor), Arc::new(list(read("intermediateCaCrl.der").unwrap())));
 
     let judge = SgxJudge::new(Arc::new(Dcap::new(root).unwrap()));
     let at = 1_740_000_000;

@@ -27,7 +27,8 @@ fn vlek(der: &[u8]) -> Vec<CertificateEntry> {
 
 /// The codes of the causes, in their order, each once.
 fn causes(checks: &[Check]) -> Vec<&str> {
-    let mut codes: Vec<&str> = checks.iter().flat_map(Check::causes).map(|check| check.code.as_str()).collect();
+    let mut codes: Vec<&str> =
+        checks.iter().flat_map(Check::causes).map(|check| check.code.as_str()).collect();
     codes.dedup();
     codes
 }

@@ -36,7 +36,10 @@ fn root(product: &str) -> Root {
 }
 
 fn judge() -> SnpJudge {
-    SnpJudge::new(Roots::default().with(root("Milan")).with(root("Genoa")).with(root("Turin")), Revocation::NotChecked)
+    SnpJudge::new(
+        Roots::default().with(root("Milan")).with(root("Genoa")).with(root("Turin")),
+        Revocation::NotChecked,
+    )
 }
 
 /// A chip with its key, and a report that it has not signed yet.
@@ -101,7 +104,8 @@ fn found(judge: &SnpJudge, report: &Report, certificates: &[CertificateEntry]) -
 
 #[test]
 fn every_product_and_version_is_genuine_under_its_own_root() {
-    for (product, version) in [("Milan", 2), ("Milan", 3), ("Genoa", 2), ("Genoa", 4), ("Genoa", 5), ("Turin", 3), ("Turin", 5)]
+    for (product, version) in
+        [("Milan", 2), ("Milan", 3), ("Genoa", 2), ("Genoa", 4), ("Genoa", 5), ("Turin", 3), ("Turin", 5)]
     {
         let chip = Chip::new(product, version);
         let report = chip.signed();
@@ -126,6 +130,26 @@ fn every_product_and_version_is_genuine_under_its_own_root() {
 }
 
 #[test]
+fn the_built_in_certificates_are_amds() {
+    // SHA-256 of the files in `roots/`: of each product the root, and the authorities for chips and for providers.
+    for (product, digests) in [
+        ("Milan", ["69d063b45344d26a", "67d303bd3905fd38", "c5e081f59b7efab1"]),
+        ("Genoa", ["4c6598d19c18719c", "5464738c1546aed5", "197e610743a917d6"]),
+        ("Turin", ["1f084161a44bb6d9", "5b77ef5fe7a7a004", "104e10a8bd060a3c"]),
+    ] {
+        let roots = Roots::amd();
+        let built_in = roots.product(product).unwrap();
+        let ask = built_in.authority(crate::roots::Kind::Vcek).unwrap().unwrap();
+        let asvk = built_in.authority(crate::roots::Kind::Vlek).unwrap().unwrap();
+        for (certificate, digest) in [&ask.ark, &ask.certificate, &asvk.certificate].into_iter().zip(digests)
+        {
+            assert!(Digest::sha256(certificate.der()).hex().starts_with(digest), "{product}");
+            assert!(certificate.subject_cn().ends_with(product));
+        }
+    }
+}
+
+#[test]
 fn bergamo_and_siena_are_certified_as_genoa() {
     let chip = Chip::new("Genoa", 3);
     assert_eq!(chip.refused(|report| report[0x189] = 0xa0), [""; 0]);
@@ -137,6 +161,14 @@ fn bergamo_and_siena_are_certified_as_genoa() {
 fn a_chip_id_inside_an_octet_string_is_read_as_one_that_is_not() {
     let chip = Chip::with("Milan", 3, |content| content.wrapped_id = true);
     assert_eq!(chip.refused(|_| ()), [""; 0]);
+}
+
+#[test]
+fn a_certificate_in_pem_is_read_as_one_in_der() {
+    let chip = Chip::new("Milan", 3);
+    let pem = vcek(&SnpAuthority::pem(&[chip.key.certificate(), authority("Milan").ask()]));
+    assert_eq!(found(&judge(), &chip.signed(), &pem), [""; 0]);
+    assert_eq!(found(&judge(), &chip.signed(), &vcek(b"-----BEGIN CERTIFICATE-----\n")), ["snp.vek.format"]);
 }
 
 #[test]
@@ -322,7 +354,7 @@ fn an_authority_that_is_not_built_in_is_asked_for_and_must_be_under_the_configur
     else {
         panic!("judged without an authority")
     };
-    assert_eq!(keys, [key.clone()]);
+    assert_eq!(keys, std::slice::from_ref(&key));
     let shelf = |ask: Vec<u8>, ark: Vec<u8>| {
         let mut shelf = Shelf::default();
         let chain = SnpAuthority::pem(&[ask, ark]);
@@ -330,7 +362,8 @@ fn an_authority_that_is_not_built_in_is_asked_for_and_must_be_under_the_configur
         shelf
     };
     let foreign = authority("foreign");
-    let wrong = examine_with(&judge, &report, &chip.certificates(), &shelf(foreign.ask(), foreign.ark()), NOW);
+    let wrong =
+        examine_with(&judge, &report, &chip.certificates(), &shelf(foreign.ask(), foreign.ark()), NOW);
     assert_eq!(causes(&wrong.checks), ["snp.ask.chain"]);
     let right = examine_with(&judge, &report, &chip.certificates(), &shelf(own.ask(), own.ark()), NOW);
     assert_eq!(causes(&right.checks), [""; 0]);
@@ -354,7 +387,9 @@ fn revocation_lists_are_heeded_as_the_judge_was_made_to() {
             Err(missing) => (missing.to_string(), None),
         }
     };
-    let list = |from: i64, until: i64, revoked: &[&[u8]]| Some(own.crl(NOW + from * DAY, NOW + until * DAY, revoked));
+    let list = |from: i64, until: i64, revoked: &[&[u8]]| {
+        Some(own.crl(NOW + from * DAY, NOW + until * DAY, revoked))
+    };
     let required = SnpJudge::new(roots(), Revocation::Required);
     let present = SnpJudge::new(roots(), Revocation::WhenPresent);
     let never = SnpJudge::new(roots(), Revocation::NotChecked);
@@ -375,13 +410,18 @@ fn revocation_lists_are_heeded_as_the_judge_was_made_to() {
         assert_eq!(outcome(judge, Some(changed)).0, "snp.crl.signature");
         assert_eq!(outcome(judge, Some(vec![0x30, 0])).0, "snp.crl.format");
     }
-    let patient = SnpJudge::new(roots(), Revocation::Required).insecure_accept_stale_collateral(2 * DAY as u32);
+    let patient =
+        SnpJudge::new(roots(), Revocation::Required).insecure_accept_stale_collateral(2 * DAY as u32);
     assert_eq!(outcome(&patient, list(-9, -1, &[])), (String::new(), Some(true)));
     assert_eq!(outcome(&patient, list(-9, -1, &[&[2]])).0, "snp.ask.revoked");
     assert_eq!(outcome(&patient, list(-9, -3, &[])).0, "snp.crl.validity");
 }
 
-fn question<'a>(evidence: &'a Value, report_data: &'a ReportData, init_data: Option<&'a Digest>) -> Question<'a> {
+fn question<'a>(
+    evidence: &'a Value,
+    report_data: &'a ReportData,
+    init_data: Option<&'a Digest>,
+) -> Question<'a> {
     Question { evidence, report_data, init_data, collateral: &NoCollateral, at: at(NOW) }
 }
 
@@ -399,8 +439,7 @@ fn a_report_is_bound_to_its_challenge_and_its_init_data() {
     let mut chip = Chip::new("Milan", 3);
     chip.report[0x50..0x90].copy_from_slice(&ReportData::from_runtime_hash(session).field::<64>());
     chip.report[0xc0..0xe0].copy_from_slice(&init_data.as_bytes()[..32]);
-    let evidence =
-        SnpEvidence { report: chip.signed(), certificates: chip.certificates() }.to_value();
+    let evidence = SnpEvidence { report: chip.signed(), certificates: chip.certificates() }.to_value();
     let (judge, bound) = (judge(), ReportData::from_runtime_hash(session));
     assert_eq!(refused(&judge, &question(&evidence, &bound, None)), [""; 0]);
     assert_eq!(refused(&judge, &question(&evidence, &bound, Some(&init_data))), [""; 0]);
@@ -427,9 +466,15 @@ fn what_is_no_snp_evidence_is_refused_by_name() {
     };
     assert_eq!(refused(&|evidence| *evidence = json!("text")), "snp.evidence.format");
     assert_eq!(refused(&|evidence| *evidence = json!({})), "snp.evidence.format");
-    assert_eq!(refused(&|evidence| evidence["cert_chain"] = json!([{"cert_type": "XEK", "data": []}])), "snp.evidence.format");
+    assert_eq!(
+        refused(&|evidence| evidence["cert_chain"] = json!([{"cert_type": "XEK", "data": []}])),
+        "snp.evidence.format"
+    );
     assert_eq!(refused(&|evidence| evidence["cert_chain"] = json!("none")), "snp.evidence.format");
-    assert_eq!(refused(&|evidence| evidence["cert_chain"] = vec![json!({"cert_type": "ARK", "data": []}); 17].into()), "snp.evidence.format");
+    assert_eq!(
+        refused(&|evidence| evidence["cert_chain"] = vec![json!({"cert_type": "ARK", "data": []}); 17].into()),
+        "snp.evidence.format"
+    );
     assert_eq!(report("version", json!(1)), "snp.report.version");
     assert_eq!(report("version", json!(6)), "snp.report.version");
     assert_eq!(report("version", json!(-1)), "snp.evidence.format");
@@ -475,4 +520,3 @@ proptest! {
         }
     }
 }
-

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use coffer_core_evidence::snp::{SnpError, wire_of_raw};
-use coffer_verify_api::{Claims, CollateralKey, Document, Fault, Judgement, Question, Shelf, Verified, Verifier as _};
+use coffer_verify_api::{
+    Claims, CollateralKey, Document, Fault, Judgement, Question, Shelf, Verified, Verifier as _,
+};
 use serde_json::Value;
 
 use super::*;
@@ -122,14 +124,19 @@ impl Case {
 
 fn evidence(report: &[u8], certificates: &[CertificateEntry]) -> Value {
     let mut evidence = wire_of_raw(report, &[]).unwrap();
-    let chain = certificates.iter().map(|entry| {
-        serde_json::json!({"cert_type": entry.kind.name(), "data": entry.data})
-    });
+    let chain = certificates
+        .iter()
+        .map(|entry| serde_json::json!({"cert_type": entry.kind.name(), "data": entry.data}));
     evidence["cert_chain"] = chain.collect();
     evidence
 }
 
-fn judged(evidence: &Value, report: &[u8], collateral: &dyn Collateral, second: i64) -> Result<Judgement, Fault> {
+fn judged(
+    evidence: &Value,
+    report: &[u8],
+    collateral: &dyn Collateral,
+    second: i64,
+) -> Result<Judgement, Fault> {
     let report_data = Report::parse(report).map(|report| report_data(&report)).unwrap();
     let question =
         Question { evidence, report_data: &report_data, init_data: None, collateral, at: at(second) };
@@ -172,7 +179,9 @@ fn the_provider_of_a_vlek_is_claimed_and_no_chip() {
     let verified = accepted(judged(&evidence, &report, &NoCollateral, CASES[4].at).unwrap());
     assert_eq!(verified.get().json["csp_id"], "CN=cc-us-east-2.amazonaws.com");
     assert_eq!(verified.get().json["signing_key"], "vlek");
-    let Ok(Judgement::Rejected(late)) = judged(&evidence, &report, &NoCollateral, NOW) else { panic!("accepted") };
+    let Ok(Judgement::Rejected(late)) = judged(&evidence, &report, &NoCollateral, NOW) else {
+        panic!("accepted")
+    };
     assert_eq!(causes(&late), ["snp.vek.validity"]);
 }
 
@@ -202,7 +211,8 @@ fn a_certificate_that_was_not_sent_is_asked_for_by_the_chip_and_taken_from_the_s
     for case in CASES.iter().filter(|case| case.kind == CertificateKind::Vcek) {
         let Some(Loaded { report, certificates }) = case.load() else { return };
         let evidence = evidence(&report, &[]);
-        let Err(Fault::CollateralUnavailable(keys)) = judged(&evidence, &report, &NoCollateral, case.at) else {
+        let Err(Fault::CollateralUnavailable(keys)) = judged(&evidence, &report, &NoCollateral, case.at)
+        else {
             panic!("{} judged without a certificate", case.report)
         };
         let wanted = keys
@@ -271,8 +281,8 @@ fn changed_reports_are_refused_each_for_its_change() {
 
 /// Where the report's fields begin, each of which is signed.
 const FIELDS: [usize; 24] = [
-    0x04, 0x08, 0x10, 0x20, 0x38, 0x40, 0x50, 0x8f, 0x90, 0xbf, 0xc0, 0xe0, 0x110, 0x140, 0x160, 0x180, 0x18b,
-    0x1a0, 0x1e0, 0x1e8, 0x1ec, 0x1f0, 0x200, 0x29f,
+    0x04, 0x08, 0x10, 0x20, 0x38, 0x40, 0x50, 0x8f, 0x90, 0xbf, 0xc0, 0xe0, 0x110, 0x140, 0x160, 0x180,
+    0x18b, 0x1a0, 0x1e0, 0x1e8, 0x1ec, 0x1f0, 0x200, 0x29f,
 ];
 
 #[test]
@@ -311,7 +321,8 @@ fn a_key_of_another_report_is_refused() {
                 continue;
             }
             let report = Report::parse(&own.report).unwrap();
-            let certificates = vec![CertificateEntry { kind: case.kind.clone(), ..their.certificates[0].clone() }];
+            let certificates =
+                vec![CertificateEntry { kind: case.kind.clone(), ..their.certificates[0].clone() }];
             let examined = examine(&SnpJudge::amd(), &report, &certificates, 1_760_000_000);
             let found = causes(&examined.checks);
             // A key of the other kind is under another authority.
@@ -364,7 +375,9 @@ fn certificates_are_refused_before_and_after_their_time() {
 
 #[test]
 fn turins_second_certificate_is_under_the_same_authority() {
-    let (Some(report), Some(other)) = (vector(CASES[6].report), vector("snp/virtee_vcek_turin.der")) else { return };
+    let (Some(report), Some(other)) = (vector(CASES[6].report), vector("snp/virtee_vcek_turin.der")) else {
+        return;
+    };
     let report = Report::parse(&report).unwrap();
     let examined = examine(&SnpJudge::amd(), &report, &vcek(&other), NOW);
     assert!(examined.checks.iter().any(|check| check.code == "snp.vek.chain" && !check.has_failed()));

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_evidence::ReportData;
 use coffer_core_evidence::dcap::TdxEvidence;
-use coffer_verify_api::{Check, Claims, Collateral, Fault, Judgement, Question, Timestamp, Verified, Verifier};
+use coffer_verify_api::{
+    Check, Claims, Collateral, Fault, Judgement, Question, Timestamp, Verified, Verifier,
+};
 use coffer_verify_dcap::Dcap;
 
 use crate::TdxJudge;

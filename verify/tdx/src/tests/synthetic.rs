@@ -100,7 +100,11 @@ fn a_td_with_reserved_attributes_is_refused() {
     let fixture = DcapFixture::tdx();
     for bit in [1, 7, 23, 32, 61] {
         let quote = fixture.quote(4, &TrustDomain { attributes: 1 << bit, ..domain() }.body(2));
-        assert_eq!(refused(&judge(&fixture), &asked(quote, &fixture.shelf())), ["tdx.td.attributes"], "{bit}");
+        assert_eq!(
+            refused(&judge(&fixture), &asked(quote, &fixture.shelf())),
+            ["tdx.td.attributes"],
+            "{bit}"
+        );
     }
 }
 
@@ -117,7 +121,8 @@ fn a_quote_for_another_session_or_other_init_data_is_refused() {
     let mut bound = domain();
     bound.mr_config_id[..32].copy_from_slice(init_data.as_bytes());
     let good = fixture.quote(4, &bound.body(2));
-    let asked_with = |quote: &[u8], digest| Asked { init_data: Some(digest), ..asked(quote.to_vec(), &shelf) };
+    let asked_with =
+        |quote: &[u8], digest| Asked { init_data: Some(digest), ..asked(quote.to_vec(), &shelf) };
     accepted(&judge, &asked_with(&good, init_data));
     assert_eq!(refused(&judge, &asked_with(&quote, init_data)), ["tdx.init-data.binding"]);
     // The field is padded with zeros, and what stands behind the digest is compared, too.
@@ -165,7 +170,8 @@ fn each_signature_and_each_link_has_its_own_refusal() {
     let other = DcapFixture::tdx();
     let forged = other.quote(4, &domain().body(2));
     let mut spliced = quote.clone();
-    spliced[signature_data..signature_data + 128].copy_from_slice(&forged[signature_data..signature_data + 128]);
+    spliced[signature_data..signature_data + 128]
+        .copy_from_slice(&forged[signature_data..signature_data + 128]);
     assert_eq!(refused(&judge, &asked(spliced, &shelf)), ["tdx.attestation-key.endorsement"]);
     // A whole platform under another root.
     assert_eq!(refused(&judge, &asked(forged, &shelf)), ["tdx.pck.chain"]);
@@ -188,7 +194,8 @@ fn a_platform_key_that_is_not_one_is_refused() {
     let quote = fixture.quote(4, &domain().body(2));
     assert_eq!(refused(&judge, &asked(quote, &fixture.shelf())), ["tdx.pck.extension"]);
     // With one that says nothing of the TCB.
-    let cut = Content { name: "Intel SGX PCK Certificate", is_ca: false, until: UNTIL, sgx: Some(vec![0x30, 0]) };
+    let cut =
+        Content { name: "Intel SGX PCK Certificate", is_ca: false, until: UNTIL, sgx: Some(vec![0x30, 0]) };
     fixture.pck = fixture.certify(&cut, 79, false);
     let quote = fixture.quote(4, &domain().body(2));
     assert_eq!(refused(&judge, &asked(quote, &fixture.shelf())), ["tdx.pck.extension"]);
@@ -196,7 +203,10 @@ fn a_platform_key_that_is_not_one_is_refused() {
     fixture.pck = genuine;
     let ended = DcapFixture::new(true, PlatformContent::default(), u64::try_from(NOW).unwrap() - 1);
     let quote = ended.quote(4, &domain().body(2));
-    assert_eq!(refused(&super::judge_of(vec![ended.root.der().to_vec()]), &asked(quote, &ended.shelf())), ["tdx.pck.chain"]);
+    assert_eq!(
+        refused(&super::judge_of(vec![ended.root.der().to_vec()]), &asked(quote, &ended.shelf())),
+        ["tdx.pck.chain"]
+    );
 }
 
 #[test]
@@ -217,7 +227,7 @@ fn a_chain_that_is_not_pem_is_refused_and_one_that_is_not_there_is_asked_for() {
     let Err(Fault::CollateralUnavailable(keys)) = ask(&judge, &asked(named.clone(), &fixture.shelf())) else {
         panic!("judged without the chain")
     };
-    assert_eq!(keys, [key.clone()]);
+    assert_eq!(keys, std::slice::from_ref(&key));
     let shelf = with(&fixture, key, list(fixture.chain_pem().into_bytes()));
     accepted(&judge, &asked(named, &shelf));
 }
@@ -236,7 +246,7 @@ fn each_missing_document_is_named_and_a_forgery_is_refused_without_any() {
         let Err(Fault::CollateralUnavailable(keys)) = ask(&judge, &asked(quote.clone(), &shelf)) else {
             panic!("judged without {missing}")
         };
-        assert_eq!(keys, [missing.clone()]);
+        assert_eq!(keys, std::slice::from_ref(missing));
     }
     let mut forged = quote;
     forged[100] ^= 1;
@@ -293,7 +303,8 @@ fn a_document_with_a_defect_is_refused_by_name() {
     let document = fixture.document("tcbInfo", &fixture.tcb_info());
     let text = String::from_utf8(document.body().to_vec()).unwrap();
     let chain = document.issuer_chain().to_vec();
-    let exchanged = |body: String, chain: Vec<u8>| with(&fixture, key.clone(), Document::new(body.into_bytes(), chain));
+    let exchanged =
+        |body: String, chain: Vec<u8>| with(&fixture, key.clone(), Document::new(body.into_bytes(), chain));
 
     let content = text.replace("\"tcbEvaluationDataNumber\":20", "\"tcbEvaluationDataNumber\":21");
     assert_ne!(content, text);
@@ -348,9 +359,13 @@ fn a_document_with_a_defect_is_refused_by_name() {
 fn a_module_that_is_not_intels_or_too_old_is_refused() {
     let fixture = DcapFixture::tdx();
     let (judge, shelf) = (judge(&fixture), fixture.shelf());
-    let refused_with = |domain: TrustDomain| refused(&judge, &asked(fixture.quote(4, &domain.body(2)), &shelf));
+    let refused_with =
+        |domain: TrustDomain| refused(&judge, &asked(fixture.quote(4, &domain.body(2)), &shelf));
     assert_eq!(refused_with(TrustDomain { mr_signer_seam: [1; 48], ..domain() }), ["tdx.tcb.module"]);
-    assert_eq!(refused_with(TrustDomain { seam_attributes: [1, 0, 0, 0, 0, 0, 0, 0], ..domain() }), ["tdx.tcb.module"]);
+    assert_eq!(
+        refused_with(TrustDomain { seam_attributes: [1, 0, 0, 0, 0, 0, 0, 0], ..domain() }),
+        ["tdx.tcb.module"]
+    );
     let mut svn = domain().tee_tcb_svn;
     svn[0] = 3;
     assert_eq!(refused_with(TrustDomain { tee_tcb_svn: svn, ..domain() }), ["tdx.tcb.module-level"]);
@@ -365,8 +380,10 @@ fn a_module_that_is_not_intels_or_too_old_is_refused() {
 
 #[test]
 fn statuses_of_platform_module_and_quoting_enclave_become_one() {
-    use TcbStatus::{ConfigurationNeeded, OutOfDate, OutOfDateConfigurationNeeded, Revoked, TDRelaunchAdvised,
-        TDRelaunchAdvisedConfigurationNeeded, UpToDate};
+    use TcbStatus::{
+        ConfigurationNeeded, OutOfDate, OutOfDateConfigurationNeeded, Revoked, TDRelaunchAdvised,
+        TDRelaunchAdvisedConfigurationNeeded, UpToDate,
+    };
     let mut fixture = DcapFixture::tdx();
     let judge = judge(&fixture);
     let tcb = |fixture: &DcapFixture, domain: TrustDomain, shelf: &Shelf| {
@@ -392,10 +409,14 @@ fn statuses_of_platform_module_and_quoting_enclave_become_one() {
     let back = TrustDomain { tee_tcb_svn: new, tee_tcb_svn2: old_module, ..domain() };
     assert_eq!(tcb(&fixture, back, &fixture.shelf()).status, Some(UpToDate));
 
-    let configured = with_tcb_info(&fixture, |info| info["tcbLevels"][0]["tcbStatus"] = "ConfigurationNeeded".into());
+    let configured =
+        with_tcb_info(&fixture, |info| info["tcbLevels"][0]["tcbStatus"] = "ConfigurationNeeded".into());
     assert_eq!(tcb(&fixture, both(new), &configured).status, Some(ConfigurationNeeded));
     assert_eq!(tcb(&fixture, both(old_module), &configured).status, Some(OutOfDateConfigurationNeeded));
-    assert_eq!(tcb(&fixture, updated.clone(), &configured).status, Some(TDRelaunchAdvisedConfigurationNeeded));
+    assert_eq!(
+        tcb(&fixture, updated.clone(), &configured).status,
+        Some(TDRelaunchAdvisedConfigurationNeeded)
+    );
     // A revoked level is told, and refused by every policy.
     let revoked = with_tcb_info(&fixture, |info| info["tcbLevels"][0]["tcbStatus"] = "Revoked".into());
     assert_eq!(tcb(&fixture, both(new), &revoked).status, Some(Revoked));
@@ -480,7 +501,13 @@ fn evidence_that_is_none_is_refused_for_its_form() {
     let fixture = DcapFixture::tdx();
     let judge = judge(&fixture);
     let report_data = session();
-    for evidence in [json!(null), json!({}), json!({"quote": "*"}), json!({"quote": 1}), json!({"quote": "", "cc_eventlog": "A".repeat(20_000_000)})] {
+    for evidence in [
+        json!(null),
+        json!({}),
+        json!({"quote": "*"}),
+        json!({"quote": 1}),
+        json!({"quote": "", "cc_eventlog": "A".repeat(20_000_000)}),
+    ] {
         let question = Question {
             evidence: &evidence,
             report_data: &report_data,
@@ -501,7 +528,11 @@ fn no_cut_of_a_quote_is_accepted_and_the_time_is_asked_again_of_what_was_remembe
     let quote = fixture.quote(4, &domain().body(2));
     accepted(&judge, &asked(quote.clone(), &shelf));
     for length in (0..quote.len()).step_by(7) {
-        assert_eq!(refused(&judge, &asked(quote[..length].to_vec(), &shelf)), ["tdx.quote.truncated"], "{length}");
+        assert_eq!(
+            refused(&judge, &asked(quote[..length].to_vec(), &shelf)),
+            ["tdx.quote.truncated"],
+            "{length}"
+        );
     }
     let at = |at| Asked { at, ..asked(quote.clone(), &shelf) };
     let last = i64::try_from(NEXT_UPDATE).unwrap();

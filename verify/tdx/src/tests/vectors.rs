@@ -49,8 +49,22 @@ const OUTDATED: i64 = 1_771_498_731;
 #[test]
 fn quotes_of_versions_4_and_5_are_accepted_with_their_facts() {
     for (quote, shelf, at, fmspc, mrtd, version) in [
-        ("tdx/dcapqvl_tdx_quote", "tdx/dcapqvl_tdx_quote_collateral.json", DCAP_QVL, "b0c06f000000", "91eb2b44d141", "0400"),
-        ("tdx/gotdx_quote_v5_sample.dat", "tdx/dcapqvl_tdx_quote_outdated_collateral.json", OUTDATED, "90c06f000000", "7348651a34b2", "0500"),
+        (
+            "tdx/dcapqvl_tdx_quote",
+            "tdx/dcapqvl_tdx_quote_collateral.json",
+            DCAP_QVL,
+            "b0c06f000000",
+            "91eb2b44d141",
+            "0400",
+        ),
+        (
+            "tdx/gotdx_quote_v5_sample.dat",
+            "tdx/dcapqvl_tdx_quote_outdated_collateral.json",
+            OUTDATED,
+            "90c06f000000",
+            "7348651a34b2",
+            "0500",
+        ),
     ] {
         let (Some(quote), Some(shelf)) = (file(quote), collateral(shelf)) else { return };
         let verified = accepted(&intel(), &asked(quote, &shelf, at));
@@ -88,7 +102,8 @@ fn a_debug_td_with_a_genuine_signature_is_genuine_and_says_so() {
 
     // With another platform's collateral the FMSPC differs.
     let Some(mut shelf) = collateral("tdx/dcapqvl_tdx_quote_collateral.json") else { return };
-    let document = shelf.iter().find(|(key, _)| matches!(key, CollateralKey::TdxTcbInfo(_))).unwrap().1.clone();
+    let document =
+        shelf.iter().find(|(key, _)| matches!(key, CollateralKey::TdxTcbInfo(_))).unwrap().1.clone();
     shelf.put(CollateralKey::TdxTcbInfo([0x50, 0x80, 0x6f, 0, 0, 0]), document);
     let codes = refused(&intel(), &asked(quote, &shelf, DCAP_QVL));
     assert!(codes.contains(&"tdx.tcb-info.fmspc".to_owned()), "{codes:?}");
@@ -118,6 +133,24 @@ fn every_genuine_quote_without_its_collateral_is_unavailable_and_names_what_is_m
         let tcb_info = format!("intel/tdx/tcb-info/{fmspc}");
         let expected = ["intel/tdx/qe-identity", "intel/root-crl", &tcb_info, "intel/pck-crl/platform"];
         assert_eq!(keys, expected, "{name}");
+    }
+}
+
+#[test]
+fn dstacks_fixtures_hold_genuine_quotes() {
+    for (name, member, from) in [
+        ("tdx/dstack_quote-report.json", "quote", 0),
+        ("tdx/dstack_tdx-lite-attestation.json", "attestation", 4),
+    ] {
+        let Some(text) = file(name) else { return };
+        let value: Value = serde_json::from_slice(&text).unwrap();
+        let bytes = hex::decode(value[member].as_str().unwrap()).unwrap();
+        let quote = bytes[from..].to_vec();
+        let answer = ask(&intel(), &asked(quote, &NoCollateral, 1_795_132_800));
+        let Err(Fault::CollateralUnavailable(keys)) = answer else {
+            panic!("{name}: judged without collateral")
+        };
+        assert!(keys.iter().any(|key| matches!(key, CollateralKey::TdxTcbInfo(_))), "{name}: {keys:?}");
     }
 }
 
@@ -194,7 +227,8 @@ fn googles_quote_and_log_belong_together_end_to_end() {
 
 #[test]
 fn the_first_register_of_dstacks_log_is_that_of_its_quote_and_the_rest_is_told_to_differ() {
-    let (Some(quote), Some(log)) = (file("tdx/dcapqvl_quote-from-tappd.hex"), file("ccel/dstack_ccel.bin")) else {
+    let (Some(quote), Some(log)) = (file("tdx/dcapqvl_quote-from-tappd.hex"), file("ccel/dstack_ccel.bin"))
+    else {
         return;
     };
     let parsed = Quote::parse(&quote).unwrap();
@@ -312,7 +346,9 @@ fn intels_sample_platform_is_followed_to_its_own_root_and_refused_for_its_quotin
     };
     assert_eq!(codes(&checks), ["tdx.qe.identity", "tdx.tcb.module"]);
     let passed = |code: &str| checks.iter().any(|check| check.code == code && !check.has_failed());
-    for code in ["pck.chain", "qe-report.signature", "quote.signature", "collateral.signature", "pck.revocation"] {
+    for code in
+        ["pck.chain", "qe-report.signature", "quote.signature", "collateral.signature", "pck.revocation"]
+    {
         assert!(passed(&format!("tdx.{code}")), "{code}");
     }
 
@@ -320,5 +356,93 @@ fn intels_sample_platform_is_followed_to_its_own_root_and_refused_for_its_quotin
     let Err(Fault::CollateralUnavailable(keys)) = ask(&judge, &asked(quote, &NoCollateral, at)) else {
         panic!("judged without the chain")
     };
-    assert!(matches!(keys[..], [CollateralKey::PckChain(_), CollateralKey::TdQeIdentity, CollateralKey::IntelRootCrl]));
+    assert!(matches!(
+        keys[..],
+        [CollateralKey::PckChain(_), CollateralKey::TdQeIdentity, CollateralKey::IntelRootCrl]
+    ));
+}
+
+/// Documents of several sources, which Intel signed for the same month.
+fn month(tcb_info: &str, identity: &str, pck_crl: &str, root_crl: Option<&str>) -> Option<Shelf> {
+    let whole = collateral("tdx/dcapqvl_tdx_quote_collateral.json")?;
+    let find =
+        |wanted: &CollateralKey| whole.iter().find(|(key, _)| *key == wanted).map(|(_, found)| found.clone());
+    let signers = find(&CollateralKey::TdQeIdentity)?.issuer_chain().to_vec();
+    let info: Value = serde_json::from_slice(&file(tcb_info)?).unwrap();
+    let fmspc = hex::decode(info["tcbInfo"]["fmspc"].as_str()?).ok()?.try_into().ok()?;
+    let mut shelf = Shelf::default();
+    let document = |name: &str| Some(Arc::new(Document::new(file(name)?, signers.clone())));
+    shelf.put(CollateralKey::TdxTcbInfo(fmspc), document(tcb_info)?);
+    shelf.put(CollateralKey::TdQeIdentity, document(identity)?);
+    shelf.put(CollateralKey::PckCrl(PckCa::Platform), document(pck_crl)?);
+    shelf.put(
+        CollateralKey::IntelRootCrl,
+        match root_crl {
+            Some(name) => document(name)?,
+            None => find(&CollateralKey::IntelRootCrl)?,
+        },
+    );
+    Some(shelf)
+}
+
+#[test]
+fn quotes_of_clouds_are_accepted_with_the_documents_of_their_month() {
+    let october = 1_761_350_400; // 2025-10-25
+    let november = 1_761_955_200; // 2025-11-01
+    let (info, identity) = ("tdx/automata_1025_tcb_info.json", "tdx/automata_1025_identity.json");
+    let (trustee, enclave) = ("tdx/trustee_tcbInfo.json", "tdx/trustee_enclaveIdentity.json");
+    let crl = "tdx/automata_1025_pck_crl.der";
+    for (name, info, identity, at, mrtd) in [
+        ("tdx/gotdx_cos-113-tdx-quote.dat", info, identity, october, "dae67181d3d6"),
+        ("tdx/automata_quotev4.hex", info, identity, october, "935be7742dd8"),
+        ("azure/tdx-vtpm/td-quote.bin", info, identity, october, ""),
+        ("tdx/trustee_tdx_quote_6.dat", trustee, enclave, november, "21e8dead92d6"),
+    ] {
+        let (Some(quote), Some(shelf)) = (file(name), month(info, identity, crl, None)) else { return };
+        let verified = accepted(&intel(), &asked(quote, &shelf, at));
+        let claims = verified.get();
+        assert!(claims.registers["mrtd"].hex().starts_with(mrtd), "{name}");
+        assert_eq!(claims.json["tcb_eval_num"], 17, "{name}");
+        println!("{name}: {:?}", claims.posture.tcb.as_ref().unwrap().status);
+    }
+    // Google's, whole: quote, log, collateral.
+    let (Some(quote), Some(log), Some(nonce), Some(shelf)) = (
+        file("tdx/gotdx_cos-113-tdx-quote.dat"),
+        file("ccel/goeventlog_cos-113-intel-tdx.bin"),
+        file("tdx/gotdx_nonce.dat"),
+        month(info, identity, crl, None),
+    ) else {
+        return;
+    };
+    let whole = Asked {
+        quote,
+        log: Some(log),
+        report_data: bound_to(&nonce),
+        init_data: None,
+        collateral: &shelf,
+        at: october,
+    };
+    let verified = accepted(&intel(), &whole);
+    assert!(verified.get().json["uefi_event_logs"].as_array().unwrap().len() > 30);
+}
+
+#[test]
+fn the_debug_td_is_accepted_with_the_documents_of_its_year_and_says_what_it_is() {
+    let Some(quote) = file("tdx/trustee_tdx_quote_4.dat") else { return };
+    let Some(shelf) = month(
+        "tdx/gotdx_sample_tcbInfo_response",
+        "tdx/gotdx_sample_qeIdentity_response",
+        "tdx/gotdx_pckcrl",
+        Some("tdx/gotdx_rootcrl.der"),
+    ) else {
+        return;
+    };
+    // The certificate of the signing key that the vectors have began in May 2025, the documents ended in 2023.
+    let at = 1_747_000_000; // 2025-05-11
+    assert_eq!(refused(&intel(), &asked(quote.clone(), &shelf, at)), ["tdx.collateral.expired"]);
+    let stale = Dcap::intel().unwrap().insecure_accept_stale_collateral(2 * 365 * 86_400);
+    let verified = accepted(&TdxJudge::new(Arc::new(stale)), &asked(quote, &shelf, at));
+    assert_eq!(verified.get().posture.debug, Some(true));
+    assert_eq!(verified.get().posture.generation.as_deref(), Some("50806f000000"));
+    assert_eq!(verified.get().json["td_attributes"]["debug"], true);
 }

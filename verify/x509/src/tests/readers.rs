@@ -53,7 +53,10 @@ fn a_list_revokes_what_it_names_and_nothing_else() {
     let (empty, full) = (list(&[]), list(&[fixture.pck.serial()]));
     assert!(!empty.revokes(pck.serial()) && full.revokes(pck.serial()) && !full.revokes(&[1]));
     assert_eq!((empty.revoked_count(), full.revoked_count()), (0, 1));
-    assert_eq!((full.this_update(), full.next_update()), (ISSUED.cast_signed(), Some(NEXT_UPDATE.cast_signed())));
+    assert_eq!(
+        (full.this_update(), full.next_update()),
+        (ISSUED.cast_signed(), Some(NEXT_UPDATE.cast_signed()))
+    );
     assert_eq!(full.number(), Some(&[7][..]));
     full.verify_signed_by(&issuer).unwrap();
     // Another key of the same name, and the right key under another name.
