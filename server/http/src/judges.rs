@@ -50,11 +50,6 @@ pub struct JudgeSet {
 /// Makes the judges; called again whenever what they are made of changes.
 pub type Judges = Arc<dyn Fn(&Trust) -> Result<JudgeSet, TrustError> + Send + Sync>;
 
-/// The judge of TPMs alone.
-pub fn tpm_judges() -> Judges {
-    Arc::new(|trust| Ok(JudgeSet { machines: vec![tpm(trust)], devices: Vec::new() }))
-}
-
 fn tpm(trust: &Trust) -> Arc<dyn Verifier> {
     Arc::new(TpmJudge::new(trust.anchors.clone()))
 }

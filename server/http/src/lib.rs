@@ -33,7 +33,7 @@ pub use config::{
     BrokerConfig, ConfigError, DEFAULT_PORT, EXAMPLE, JudgeOptions, Revocation, TrustAnchorFile,
 };
 pub use error::{OpenError, TrustError};
-pub use judges::{JudgeSet, Judges, Trust, all_judges, tpm_judges};
+pub use judges::{JudgeSet, Judges, Trust, all_judges};
 pub use serve::{ServeError, shutdown_signal};
 
 #[cfg(test)]

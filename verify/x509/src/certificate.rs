@@ -5,31 +5,12 @@
 use std::ops::Range;
 
 use crate::der::{self, DerError, Reader, tag};
+use crate::error::CertificateError;
 use crate::signed;
 
 /// Certificates of evidence are far shorter.
 const MAX_CERTIFICATE: usize = 32 << 10;
 const MAX_EXTENSIONS: usize = 64;
-
-/// Why bytes are not a certificate or a revocation list.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum CertificateError {
-    /// Not the DER of one.
-    #[error(transparent)]
-    Der(#[from] DerError),
-    /// Longer than any honest one.
-    #[error("{0} bytes are more than a certificate or list may have here")]
-    TooLong(usize),
-    /// A text in PEM is none.
-    #[error("not PEM: {0}")]
-    Pem(String),
-    /// A signature is not by the key it should be by.
-    #[error("the signature is not by the key of the issuer")]
-    Signature,
-    /// The algorithm is unknown, or too weak.
-    #[error("the signature's algorithm is unknown, does not go with the key, or is too weak")]
-    Algorithm,
-}
 
 /// A certificate (RFC 5280, section 4.1).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::certificate::{Certificate, CertificateError, extensions};
+use crate::certificate::{Certificate, extensions};
 use crate::der::{self, DerError, Reader, tag};
+use crate::error::CertificateError;
 use crate::signed;
 
 /// Far more than any maker of processors has revoked.

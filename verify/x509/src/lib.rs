@@ -19,6 +19,7 @@ mod blame;
 mod certificate;
 mod crl;
 pub mod der;
+mod error;
 mod paths;
 mod purpose;
 pub mod signed;
@@ -33,8 +34,9 @@ use webpki::aws_lc_rs as algorithms;
 use webpki::{EndEntityCert, anchor_from_trusted_cert};
 
 pub use blame::Which;
-pub use certificate::{Certificate, CertificateError, pem_certificates};
+pub use certificate::{Certificate, pem_certificates};
 pub use crl::Crl;
+pub use error::CertificateError;
 pub use paths::Paths;
 pub use purpose::Purpose;
 

@@ -3,8 +3,8 @@
 use rustls_pki_types::SignatureVerificationAlgorithm;
 
 use crate::ALGORITHMS;
-use crate::certificate::CertificateError;
 use crate::der::{Reader, tag};
+use crate::error::CertificateError;
 
 /// Verifies `signature` over `message` with the key in `spki_der`. `algorithm` is an `AlgorithmIdentifier` in DER.
 pub fn verify(

@@ -83,7 +83,7 @@ async fn the_first_start_tells_what_it_made_and_all_of_it_is_private() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_connection_is_tls_1_3_and_post_quantum() {
-    let lab = Lab::bare(crate::tpm_judges(), None).await;
+    let lab = Lab::bare(crate::all_judges(), None).await;
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(lab.broker.ca_pem().as_bytes()).unwrap()).unwrap();
     let connect = |version: &'static rustls::SupportedProtocolVersion| {

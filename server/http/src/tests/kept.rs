@@ -71,7 +71,7 @@ async fn after_restart(lab: &mut Lab, config: BrokerConfig) -> Vec<(String, bool
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configured_root_is_taken_when_nobody_decided_about_its_name() {
-    let mut lab = Lab::bare(crate::tpm_judges(), None).await;
+    let mut lab = Lab::bare(crate::all_judges(), None).await;
     let config = configured(&lab, false);
     assert_eq!(after_restart(&mut lab, config).await, [("lab".to_string(), false)]);
 }

@@ -102,7 +102,7 @@ async fn a_tpm_under_a_root_that_nobody_trusts_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_root_is_trusted_before_an_owner_says_so() {
-    let lab = Lab::bare(crate::tpm_judges(), None).await;
+    let lab = Lab::bare(crate::all_judges(), None).await;
     let challenge = challenge(&lab).await;
     let evidence = evidence(&lab.tpm, &challenge.report_data, COMMAND_LINE);
     assert_eq!(submit(&lab, challenge, evidence).await.status(), 403);
