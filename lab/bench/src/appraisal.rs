@@ -13,7 +13,6 @@ use coffer_core_launch::ReferenceValues;
 use coffer_core_policy::{AppraisalPolicy, NamedValues};
 use coffer_verify_api::{Judgement, NoCollateral, Question, Timestamp, Verified, Verifier};
 use coffer_verify_appraisal::{PlatformPolicy, Sent, Standards, annotated_evidence, appraise};
-use coffer_verify_tpm::{TpmJudge, TrustAnchor};
 use serde_json::{Value, json};
 
 use crate::clock::us;
@@ -110,10 +109,6 @@ fn print_policy(name: &str, bytes: usize, kept: Duration, fresh: Duration) {
 }
 
 impl Guests {
-    fn judge(&self) -> TpmJudge {
-        TpmJudge::new(vec![TrustAnchor { certificate: self.root_der(), hardware: true }])
-    }
-
     /// What a policy gets to see of them.
     fn claims(&self) -> Result<Value> {
         let report_data = ReportData::from_runtime_hash(Digest::of(Algorithm::Sha384, b"nonce and key"));

@@ -16,14 +16,24 @@ use aws_lc_rs::signature::{
 };
 use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_evidence::ReportData;
+use coffer_core_evidence::azure::{AzureEvidence, PlatformProof};
 use coffer_core_evidence::dcap::{SgxEvidence, TdxEvidence};
 use coffer_core_evidence::snp::{CertificateEntry, CertificateKind, Report, SnpEvidence};
 use coffer_lab_testpki::dcap::{DcapFixture, Enclave, ISSUED, NEXT_UPDATE, TrustDomain};
-use coffer_lab_testpki::{CcaFixture, CcaProfile, NitroFixture, SnpAuthority};
-use coffer_verify_api::{Collateral, Judgement, NoCollateral, Question, Shelf, Timestamp, Verifier};
+use coffer_lab_testpki::{
+    AzureFixture, CcaFixture, CcaProfile, CsvFixture, CsvReport, NitroFixture, NvidiaCertificate,
+    NvidiaDevice, NvidiaKey, NvidiaReport, NvidiaRim, SnpAuthority, SnpKey,
+};
+use coffer_verify_api::{
+    Collateral, CollateralKey, DeviceVerifier as _, Document, Judgement, NoCollateral, Question, Shelf,
+    Timestamp, Verifier,
+};
+use coffer_verify_azure::AzureSnpJudge;
 use coffer_verify_cca::{CcaJudge, TrustAnchors};
+use coffer_verify_csv::CsvJudge;
 use coffer_verify_dcap::Dcap;
 use coffer_verify_nitro::NitroJudge;
+use coffer_verify_nvidia::NvidiaJudge;
 use coffer_verify_sgx::SgxJudge;
 use coffer_verify_snp::{Revocation, Root, Roots, SnpJudge};
 use coffer_verify_tdx::TdxJudge;
@@ -35,8 +45,10 @@ use sev::firmware::guest::AttestationReport;
 use sev::parser::ByteParser;
 
 use crate::clock::{cpu, us};
+use crate::release::Guests;
 
 const TCB: [u8; 8] = [3, 0, 0, 0, 0, 0, 8, 115];
+const CHIP: [u8; 64] = [0x5a; 64];
 
 /// Measures and prints.
 pub(crate) fn measure(rounds: u32) -> Result<()> {
@@ -55,7 +67,7 @@ pub(crate) fn measure(rounds: u32) -> Result<()> {
     let judge = CcaJudge::new(TrustAnchors::from_json(&fixture.anchors())?);
     let cca = ours(&judge, &fixture.evidence(&session().field()), &NoCollateral, at, rounds)?;
     line("cca", cca, "P-384", p384);
-    Ok(())
+    others(rounds, at, p384)
 }
 
 fn session() -> ReportData {
@@ -180,21 +192,25 @@ fn theirs(fixture: &DcapFixture, quote: &[u8], at: Timestamp, rounds: u32) -> Re
     })
 }
 
-fn amd(rounds: u32, at: Timestamp, p384: Duration) -> Result<()> {
+/// A judge of AMD's kind with a root of the bench, a certified key, and who certified it.
+fn milan() -> (SnpJudge, SnpKey, SnpAuthority) {
     let authority = SnpAuthority::new("Milan");
-    let chip = [0x5a; 64];
-    let key = authority.certify(&authority.content(TCB, &chip));
-    let mut bytes = authority.report(3, TCB, &chip, &session().field::<64>());
-    key.sign(&mut bytes);
-    let entry = CertificateEntry { kind: CertificateKind::Vcek, data: key.certificate() };
-    let evidence = SnpEvidence { report: Report::parse(&bytes)?, certificates: vec![entry] }.to_value();
+    let key = authority.certify(&authority.content(TCB, &CHIP));
     let root = Root {
         product: "Milan".into(),
         ark: authority.ark(),
         ask: Some(authority.ask()),
         asvk: Some(authority.asvk()),
     };
-    let judge = SnpJudge::new(Roots::default().with(root), Revocation::NotChecked);
+    (SnpJudge::new(Roots::default().with(root), Revocation::NotChecked), key, authority)
+}
+
+fn amd(rounds: u32, at: Timestamp, p384: Duration) -> Result<()> {
+    let (judge, key, authority) = milan();
+    let mut bytes = authority.report(3, TCB, &CHIP, &session().field::<64>());
+    key.sign(&mut bytes);
+    let entry = CertificateEntry { kind: CertificateKind::Vcek, data: key.certificate() };
+    let evidence = SnpEvidence { report: Report::parse(&bytes)?, certificates: vec![entry] }.to_value();
     let snp = ours(&judge, &evidence, &NoCollateral, at, rounds)?;
     line("snp", snp, "P-384", p384);
     println!("  snp    promise: at least 0.80 of the P-384 verification rate");
@@ -213,5 +229,71 @@ fn amd(rounds: u32, at: Timestamp, p384: Duration) -> Result<()> {
         Ok(())
     })?;
     against("snp", snp, "sev 8, with the chain", whole, "1.5x");
+    Ok(())
+}
+
+/// Those that are not compared with another verifier.
+fn others(rounds: u32, at: Timestamp, p384: Duration) -> Result<()> {
+    let guests = Guests::new();
+    let tpm = ours(&guests.judge(), &guests.evidence_of(&session()), &NoCollateral, at, rounds)?;
+    line("tpm", tpm, "P-384", p384);
+
+    let (judge, certificate, authority) = milan();
+    let azure = AzureFixture::default();
+    let runtime_data = azure.runtime_data(&[0; 64]);
+    let mut report = authority.report(3, TCB, &CHIP, &AzureFixture::report_data(&runtime_data));
+    certificate.sign(&mut report);
+    let pcrs = [Digest::zero(Algorithm::Sha256); 24];
+    let evidence = AzureEvidence {
+        version: 2,
+        quote: azure.quote(session().digest().as_bytes(), &pcrs),
+        hcl_report: AzureFixture::hcl_report(false, &report, &runtime_data),
+        proof: PlatformProof::Snp(Some(certificate.certificate())),
+    };
+    let azure = ours(&AzureSnpJudge::new(Arc::new(judge)), &evidence.to_value(), &NoCollateral, at, rounds)?;
+    line("az-snp", azure, "P-384", p384);
+
+    let fixture = CsvFixture::default();
+    let report = CsvReport { report_data: session().field(), ..CsvReport::default() };
+    let judge = CsvJudge::with_roots(vec![fixture.root()]);
+    let csv = ours(&judge, &fixture.evidence(&report, None), &NoCollateral, at, rounds.div_ceil(5))?;
+    line("csv", csv, "P-384", p384);
+    gpu(rounds.div_ceil(5), at, p384)
+}
+
+fn gpu(rounds: u32, at: Timestamp, p384: Duration) -> Result<()> {
+    let root = Arc::new(NvidiaKey::root(&NvidiaCertificate::new("device root", true)));
+    let rim_root = NvidiaKey::root(&NvidiaCertificate::new("manifest root", true));
+    let signer = rim_root.issue(&NvidiaCertificate::new("signer", false));
+    let device = NvidiaDevice::new(&root, "GH100", "48B02D92494BADF4");
+    let report = NvidiaReport::hopper(session().field(), &device.fwid);
+    let mut shelf = Shelf::default();
+    for (id, version, indexes) in [
+        ("NV_GPU_DRIVER_GH100_550.90.07", "550.90.07", &[20, 21, 35][..]),
+        ("NV_GPU_VBIOS_1010_0200_882_96009F000A", "96.00.9f.00.0a", &[0, 1, 2, 9]),
+    ] {
+        let manifest = NvidiaRim::of("GH100", version, &report, indexes).sign(&[&signer, &rim_root]);
+        shelf.put(CollateralKey::NvidiaRim(id.into()), Document::new(manifest, Vec::new()).into());
+    }
+    let evidence = json!({"device_evidence_list": [device.entry("HOPPER", &report)]});
+    let judge = NvidiaJudge::with_roots(vec![root.der().to_vec()], vec![rim_root.der().to_vec()])
+        .revocation(coffer_verify_nvidia::Revocation::IfPresent);
+    let report_data = session();
+    let time = each(rounds, || {
+        let question = Question {
+            evidence: &evidence,
+            report_data: &report_data,
+            init_data: None,
+            collateral: &shelf,
+            at,
+        };
+        let devices = judge.verify(&question)?;
+        ensure!(
+            devices.iter().all(|device| matches!(device.judgement, Judgement::Verified(_))),
+            "the device of the bench is refused"
+        );
+        Ok(())
+    })?;
+    line("nvidia", time, "P-384", p384);
     Ok(())
 }

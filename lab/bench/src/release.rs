@@ -26,6 +26,7 @@ use coffer_core_secret::SecretBytes;
 use coffer_lab_testpki::{Authority, EventLogBuilder, KeyKind, TpmFixture};
 use coffer_server_http::{Broker, BrokerConfig, TrustAnchorFile};
 use coffer_tools_client::AdminClient;
+use coffer_verify_tpm::{TpmJudge, TrustAnchor};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -135,9 +136,9 @@ impl Guests {
         self.evidence(Comes::Again, report_data)
     }
 
-    /// The root of their TPMs.
-    pub(crate) fn root_der(&self) -> Vec<u8> {
-        self.root.der()
+    /// A judge that believes them to be hardware.
+    pub(crate) fn judge(&self) -> TpmJudge {
+        TpmJudge::new(vec![TrustAnchor { certificate: self.root.der(), hardware: true }])
     }
 
     /// Reference values of a guest that measured one thing otherwise.

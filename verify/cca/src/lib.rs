@@ -111,7 +111,7 @@ impl CcaJudge {
             hardware,
             posture,
             json: json::claims(platform, realm, question),
-            registers: registers(realm),
+            registers: registers(platform, realm),
             events: Vec::new(),
         };
         match Verified::from_checks(claims, checks) {
@@ -121,13 +121,14 @@ impl CcaJudge {
     }
 }
 
-/// The realm's measurements by the names of the specification, and its personalization value.
-fn registers(realm: &RealmClaims) -> BTreeMap<String, Digest> {
+/// The realm's measurements by the names of the specification, its personalization value, and the platform's software.
+fn registers(platform: &PlatformClaims, realm: &RealmClaims) -> BTreeMap<String, Digest> {
     let measured = std::iter::once(("rim".to_owned(), realm.initial_measurement));
     let extensible = realm.extensible_measurements.iter().enumerate();
     let extended = extensible.map(|(at, value)| (format!("rem{at}"), *value));
     let rpv = Digest::from_bytes(Algorithm::Sha512, &realm.personalization_value).ok();
-    measured.chain(extended).chain(rpv.map(|value| ("rpv".to_owned(), value))).collect()
+    let software = std::iter::once(("platform".to_owned(), platform.software()));
+    measured.chain(extended).chain(rpv.map(|value| ("rpv".to_owned(), value))).chain(software).collect()
 }
 
 /// Everything that must be readable before anything can be judged.

@@ -4,7 +4,7 @@
 //! out: what the implementation defines for itself, as the configuration's bits.
 
 use coffer_core_cose::cbor::Value;
-use coffer_core_digest::Digest;
+use coffer_core_digest::{Algorithm, Digest, Hasher};
 
 use crate::members::{ClaimError, Members, digest, wrong};
 
@@ -181,6 +181,24 @@ impl PlatformClaims {
                 false => None,
             },
         })
+    }
+
+    /// One digest over all of the platform's software and its configuration: what a realm must believe beside itself,
+    /// for its management monitor signs for it. SHA-256 over each part with its length in 8 bytes before it, big
+    /// endian: the configuration; then for each component, in the token's order, type, measurement and signer.
+    pub fn software(&self) -> Digest {
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        let mut part = |bytes: &[u8]| {
+            hasher.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hasher.update(bytes);
+        };
+        part(&self.config);
+        for component in &self.components {
+            part(component.kind.as_deref().unwrap_or_default().as_bytes());
+            part(component.measurement.as_bytes());
+            part(component.signer.as_bytes());
+        }
+        hasher.finish()
     }
 }
 

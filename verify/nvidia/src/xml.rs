@@ -16,7 +16,10 @@ pub const MAX_DOCUMENT: usize = 1 << 20;
 const MAX_DEPTH: usize = 16;
 const MAX_ELEMENTS: usize = 8192;
 const MAX_ATTRIBUTES: usize = 128;
+/// In scope at once. Every element knows what is in scope, so what is in scope is short.
 const MAX_NAMESPACES: usize = 16;
+const MAX_PREFIX: usize = 64;
+const MAX_NAMESPACE: usize = 256;
 
 /// Why bytes are not such a document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -347,6 +350,9 @@ fn element(start: &BytesStart<'_>, outer: Option<&Scope>) -> Result<(Element, Sc
                 return Err(XmlError::Outside("a namespace that is undone"));
             }
             ("xmlns", "xmlns") => return Err(XmlError::Outside("a prefix xmlns")),
+            ("", "xmlns") | ("xmlns", _) if value.len() > MAX_NAMESPACE || local.len() > MAX_PREFIX => {
+                return Err(XmlError::TooMany("letters in a namespace"));
+            }
             ("", "xmlns") => {
                 declared.insert(String::new(), value);
             }
@@ -361,6 +367,9 @@ fn element(start: &BytesStart<'_>, outer: Option<&Scope>) -> Result<(Element, Sc
     }
     let mut scope = outer.cloned().unwrap_or_default();
     scope.extend(declared.clone());
+    if scope.len() > MAX_NAMESPACES {
+        return Err(XmlError::TooMany("namespaces"));
+    }
     let namespace = |prefix: &str| {
         scope.get(prefix).cloned().ok_or_else(|| XmlError::Form(format!("prefix {prefix:?} is not declared")))
     };
@@ -459,6 +468,25 @@ mod tests {
         let inside =
             String::from_utf8(b.canonical(Form::Inclusive, &root.scope(&Scope::new()), None)).unwrap();
         assert_eq!(inside, "<p:b xmlns=\"d\" xmlns:p=\"x\" xmlns:q=\"y\"><c></c></p:b>");
+    }
+
+    #[test]
+    fn namespaces_cost_no_more_than_the_document_that_declares_them() {
+        // Each of the elements would hold the root's namespace again: half a megabyte, eight thousand times.
+        let long = format!("<a xmlns='{}'>{}</a>", "n".repeat(1 << 19), "<b/>".repeat(8000));
+        assert_eq!(Element::parse(long.as_bytes()).unwrap_err(), XmlError::TooMany("letters in a namespace"));
+        let prefix = format!("<a xmlns:{}='n'>{}</a>", "p".repeat(1 << 19), "<b/>".repeat(8000));
+        assert_eq!(
+            Element::parse(prefix.as_bytes()).unwrap_err(),
+            XmlError::TooMany("letters in a namespace")
+        );
+        let declare = |level: usize| {
+            (0..9).map(|one| format!(" xmlns:p{level}x{one}='n{level}x{one}'")).collect::<String>()
+        };
+        let many = format!("<a{}><a{}/></a>", declare(0), declare(1));
+        assert_eq!(Element::parse(many.as_bytes()).unwrap_err(), XmlError::TooMany("namespaces"));
+        let few = format!("<a{}><a xmlns:{}='{}'/></a>", declare(0), "p".repeat(64), "n".repeat(256));
+        assert!(Element::parse(few.as_bytes()).is_ok());
     }
 
     #[test]

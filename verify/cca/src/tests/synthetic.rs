@@ -69,7 +69,7 @@ fn tokens_of_every_profile_and_curve_are_accepted() {
             assert_eq!(claims.posture.debug, Some(false));
             assert_eq!(claims.posture.chip.as_deref(), Some("01".repeat(33).as_str()));
             assert_eq!(claims.posture.generation.as_deref(), Some("7f".repeat(32).as_str()));
-            assert_eq!(claims.registers.len(), 6);
+            assert_eq!(claims.registers.len(), 7);
             assert_eq!(claims.registers["rim"], Digest::from_bytes(Algorithm::Sha256, &[0x52; 32]).unwrap());
             assert_eq!(claims.registers["rem3"], Digest::from_bytes(Algorithm::Sha256, &[3; 32]).unwrap());
             assert_eq!(claims.registers["rpv"], Digest::zero(Algorithm::Sha512));
@@ -79,6 +79,33 @@ fn tokens_of_every_profile_and_curve_are_accepted() {
             assert_eq!(claims.json["report_data"], hex::encode(challenge()));
             assert_eq!(platform["cca-platform-client-id"].as_i64().is_some(), profile == CcaProfile::Of2024);
         }
+    }
+}
+
+#[test]
+fn other_software_of_the_platform_is_another_register() {
+    let fixture = fixture();
+    let register = |platform: Map| {
+        let token = fixture.token(platform, fixture.realm(&challenge()));
+        accepted(ask(&own(&fixture), &token, hash(), None)).get().registers["platform"]
+    };
+    let genuine = fixture.platform();
+    let expected = register(genuine.clone());
+    assert_eq!(register(genuine.clone()), expected);
+    let list = genuine.at(2399).unwrap().as_array().unwrap().to_vec();
+    let monitor = list[1].as_map().unwrap().clone();
+    let with = |components: Vec<Cbor>| register(genuine.clone().with(2399, Cbor::Array(components)));
+    // A management monitor of the host's own, one by another signer, one more, one less, another order, another name.
+    for other in [
+        with(vec![list[0].clone(), monitor.clone().with(2, &[0x66; 32][..]).into()]),
+        with(vec![list[0].clone(), monitor.clone().with(5, &[0x66; 32][..]).into()]),
+        with(vec![list[0].clone(), list[1].clone(), list[1].clone()]),
+        with(vec![list[0].clone()]),
+        with(vec![list[1].clone(), list[0].clone()]),
+        with(vec![list[0].clone(), monitor.with(1, "RMN").into()]),
+        register(genuine.clone().with(2401, &[0xce; 4][..])),
+    ] {
+        assert_ne!(other, expected);
     }
 }
 
