@@ -142,11 +142,13 @@ fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D:
         .map_err(|cause| serde::de::Error::custom(format_args!("not base64: {cause}")))
 }
 
-/// Older attesters wrote hexadecimal. No report in base64 is also that: its first byte, 0x11, begins base64 with `E`
-/// followed by a letter that is no hexadecimal digit in every version of SPDM.
+/// Older attesters wrote hexadecimal. The first byte of a report is SPDM's version 1.x, so that hexadecimal begins with
+/// `1`, and base64 with `E` or `F`: no text is both.
 fn from_base64_or_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    if let Ok(bytes) = hex::decode(text.as_bytes()) {
+    if text.starts_with('1')
+        && let Ok(bytes) = hex::decode(text.as_bytes())
+    {
         return Ok(bytes);
     }
     STANDARD

@@ -47,7 +47,7 @@ fn launch_measurements_are_the_published_ones() {
     let log = Some("console=ttyS0 loglevel=7");
     // Firmware, command line, processors, features, launcher.
     type Case<'a> = (&'a [u8], Option<&'a str>, u32, u64, Vmm, &'a str);
-    let cases: [Case<'_>; 12] = [
+    let cases: [Case<'_>; 16] = [
         (
             &amd,
             Some(""),
@@ -95,6 +95,38 @@ fn launch_measurements_are_the_published_ones() {
             0x21,
             Vmm::Ec2,
             "6ae80856486b1396af8c82a40351d6ed76a20c785e9c7fa4ffa27c22d5d6313b4b3b458cd3c9968e6f89fb5d8450d7a6",
+        ),
+        (
+            &amd,
+            Some(""),
+            1,
+            0x1,
+            Vmm::Ec2Since2026,
+            "0883bd0eeb716e65b7b977a321c278d1e51b33b5c655fab985443bbcc65c086b9c15e8a0bd8811050dec7e24964e5056",
+        ),
+        (
+            &amd,
+            Some(""),
+            1,
+            0x21,
+            Vmm::Ec2Since2026,
+            "0ce9ccc06bab55eebe8abc234f3df6514883977a68a591b71052498ab52b2f1aa415db338033946ef93aa8278c0d67fb",
+        ),
+        (
+            &amd,
+            Some(""),
+            1,
+            0x1,
+            Vmm::Gce,
+            "5da7106cf14cf46b1725ebab123eb9e53bd46a1e9f400cd0c08e7827b04b688ea8b4e403c8404efed4397ea5d5d0722e",
+        ),
+        (
+            &amd,
+            Some(""),
+            4,
+            0x1,
+            Vmm::Gce,
+            "5c5debf100fc339f90276e761ee1f1658d08922c3b20e2a2e6c7a6c3370b2452a15a00eae11886a93d6fd1e7ab81e29d",
         ),
         (
             &amd,
@@ -180,6 +212,14 @@ fn a_measurement_that_differs_is_told_by_the_variation_that_makes_it() {
     );
     assert_eq!(told(SnpLaunch { guest_features: 0x21, ..expected.clone() })[0].0, Component::GuestFeatures);
     assert_eq!(told(SnpLaunch { vmm: Vmm::Ec2, ..expected.clone() })[0].0, Component::Vmm);
+    // A guest of one of Amazon's two launchers, expected of the other.
+    let old = predict_snp(&SnpLaunch { vmm: Vmm::Ec2, ..expected.clone() }).unwrap();
+    let new = predict_snp(&SnpLaunch { vmm: Vmm::Ec2Since2026, ..expected.clone() }).unwrap();
+    let why: Vec<_> = old
+        .explaining("measurement", &new.registers()["measurement"])
+        .map(|variation| variation.detail.as_str())
+        .collect();
+    assert_eq!(why, ["launched by ec2-2026 instead of ec2"]);
     assert_eq!(told(SnpLaunch { kernel: None, ..expected.clone() })[0].0, Component::KernelHashes);
     assert_eq!(
         told(SnpLaunch { vcpus: 4, ..launch(&amd, Some("console=ttyS0")) }),

@@ -12,12 +12,28 @@ const CODE_LIMIT: usize = 128;
 pub struct Decision {
     /// Why not, in the order of their text. Empty means allowed.
     pub denials: Vec<Denial>,
+    /// Whether the policy names software evidence: its rule `insecure_software_evidence` is true.
+    #[serde(default)]
+    pub names_software: bool,
 }
 
 impl Decision {
     /// Whether nothing denies.
     pub fn is_allowed(&self) -> bool {
         self.denials.is_empty()
+    }
+
+    /// The decision of evidence from software.
+    ///
+    /// INVARIANT I-6: denied unless the policy names such evidence, whatever its other rules say.
+    #[must_use]
+    pub fn of_software(mut self) -> Self {
+        let denial = Denial::software();
+        if !self.names_software && self.denials.iter().all(|own| own.code != denial.code) {
+            self.denials.push(denial);
+            self.denials.sort();
+        }
+        self
     }
 }
 
@@ -48,6 +64,21 @@ impl Denial {
     fn with_message(code: &str, message: &str) -> Self {
         let (code, message) = (code.to_string(), message.to_string());
         Self { code, message, expected: None, found: None, remedy: None }
+    }
+
+    /// In the words of the broker's policy `default`.
+    fn software() -> Self {
+        let message = "The evidence is from software, which protects nothing from its host; the policy asks for hardware.";
+        Self {
+            expected: Some("evidence rooted in TEE hardware".to_string()),
+            found: Some("evidence of a software TPM".to_string()),
+            remedy: Some(
+                "Run on TEE hardware. In a lab: `coffer policy set --preset insecure-lab`, or \
+                 `insecure_software_evidence := true` in a policy of your own."
+                    .to_string(),
+            ),
+            ..Self::with_message("policy.software-evidence", message)
+        }
     }
 
     pub(crate) fn not_allowed() -> Self {
@@ -102,6 +133,11 @@ pub(crate) fn allows(value: &Rego, denials_decide: bool) -> Result<bool, PolicyE
         Rego::Undefined => Ok(denials_decide),
         other => Err(PolicyError::Type { rule: "allow", expected: "true or false", found: kind(other) }),
     }
+}
+
+/// Reads the value of `insecure_software_evidence`.
+pub(crate) fn names_software(value: &Rego) -> bool {
+    matches!(value, Rego::Bool(true))
 }
 
 pub(crate) fn kind(value: &Rego) -> &'static str {

@@ -2,12 +2,16 @@
 //!
 //! A policy is `package policy`. One for resources has `deny` (ours: the rules that decide are the rules that
 //! explain), or `allow` (upstream's), or both; allowed means that the set of denials is empty. Every doubt is an
-//! error, so that nothing is allowed by accident.
+//! error, so that nothing is allowed by accident. Software evidence is accepted only by one that names it, with the
+//! rule `insecure_software_evidence := true` (I-6): see [`Decision::of_software`].
 //! Left out: where policies are kept and what their input is, which is for who asks.
 
 mod appraisal;
+mod clock;
 mod decision;
+mod left_out;
 pub mod lint;
+mod text;
 mod values;
 
 use std::io;
@@ -30,6 +34,8 @@ pub const MAX_INPUT: usize = 1 << 20;
 
 const FILE: &str = "policy.rego";
 const PACKAGE: &str = "data.policy";
+/// The rule by which a resource policy names software evidence.
+pub(crate) const SOFTWARE: &str = "insecure_software_evidence";
 const TIME_LIMIT: Duration = Duration::from_secs(1);
 const TIME_CHECK_INTERVAL: NonZeroU32 = match NonZeroU32::new(512) {
     Some(interval) => interval,
@@ -58,6 +64,14 @@ pub enum PolicyError {
     Package {
         /// The package found.
         found: String,
+    },
+    /// It reads the clock.
+    #[error(
+        "the policy reads the clock (`time.now_ns`, {FILE}:{line}), but the same evidence must get the same answer at any time; the time of the attestation is `input.iat` for resource policies, in seconds since 1970"
+    )]
+    Clock {
+        /// The line that does.
+        line: u32,
     },
     /// It decides nothing.
     #[error("the policy has neither a `deny` nor an `allow` rule, so it decides nothing; write one of them")]
@@ -114,6 +128,8 @@ pub struct Policy {
     prepared: Mutex<Vec<(Value, Engine)>>,
     has_deny: bool,
     has_allow: bool,
+    has_software: bool,
+    mentions: left_out::Mentions,
 }
 
 impl Policy {
@@ -128,7 +144,10 @@ impl Policy {
         if !has_deny && !has_allow {
             return Err(PolicyError::NoRule);
         }
-        let policy = Self { blank: Mutex::new(engine), prepared: Mutex::default(), has_deny, has_allow };
+        let has_software = declares(SOFTWARE)?;
+        let (blank, prepared) = (Mutex::new(engine), Mutex::default());
+        let mentions = left_out::Mentions::of(rego);
+        let policy = Self { blank, prepared, has_deny, has_allow, has_software, mentions };
         policy.rehearse()?;
         Ok(policy)
     }
@@ -145,8 +164,11 @@ impl Policy {
         }
         let input = Rego::from_json_str(input).map_err(evaluation)?;
         let mut engine = self.take_prepared(data)?;
+        let left_out = self.mentions.denial(&input);
         engine.set_input(input);
-        let decision = self.evaluate(&mut engine)?;
+        let mut decision = self.evaluate(&mut engine)?;
+        decision.denials.extend(left_out);
+        decision.denials.sort();
         // Not reached by an engine that failed: nobody knows what it remembers.
         engine.set_input(Rego::Undefined);
         let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -168,7 +190,11 @@ impl Policy {
                 denials.push(Denial::not_allowed());
             }
         }
-        Ok(Decision { denials })
+        let names_software = self.has_software
+            && decision::names_software(
+                &engine.eval_rule(format!("{PACKAGE}.{SOFTWARE}")).map_err(evaluation)?,
+            );
+        Ok(Decision { denials, names_software })
     }
 
     /// Errors that need no input (a rule that calls a function that does not exist) are told at once.
@@ -178,7 +204,11 @@ impl Policy {
         engine.set_strict_builtin_errors(false);
         engine.set_input(Rego::new_object());
         let rule = if self.has_deny { "deny" } else { "allow" };
-        engine.eval_rule(format!("{PACKAGE}.{rule}")).map(|_| ()).map_err(evaluation)
+        engine.eval_rule(format!("{PACKAGE}.{rule}")).map_err(evaluation)?;
+        if self.has_software {
+            engine.eval_rule(format!("{PACKAGE}.{SOFTWARE}")).map_err(evaluation)?;
+        }
+        Ok(())
     }
 
     /// An engine with this data and nothing else.
@@ -214,6 +244,8 @@ fn engine(
         let found = packages.first().map_or("none", |name| name.trim_start_matches("data.")).to_string();
         return Err(PolicyError::Package { found });
     }
+    clock::refuse(rego)?;
+    clock::take_away(&mut engine)?;
     add_functions(&mut engine)?;
     Ok(engine)
 }

@@ -171,3 +171,55 @@ fn a_malformed_code_is_replaced() {
     let rego = "package policy\ndeny contains {\"code\": \"Bad code\\n\", \"message\": \"m\"}";
     assert_eq!(codes(rego, json!({}), json!({})), ["policy.denied"]);
 }
+
+#[test]
+fn software_evidence_is_denied_by_a_policy_that_does_not_name_it() {
+    let of_software = |rego: &str, input: Value| {
+        let decision = Policy::compile(rego).unwrap().decide(&input, &json!({})).unwrap().of_software();
+        decision.denials.into_iter().map(|denial| denial.code).collect::<Vec<_>>()
+    };
+    let allows = "package policy\nimport rego.v1\nallow := true\n";
+    let denied = ["policy.software-evidence"];
+    let with = |rule: &str| of_software(&format!("{allows}{rule}"), json!({"lab": true, "text": "true"}));
+    assert_eq!(with(""), denied);
+    for named in [
+        "insecure_software_evidence := true",
+        "insecure_software_evidence if input.lab",
+        "default insecure_software_evidence := true",
+    ] {
+        assert_eq!(with(named), [""; 0], "{named}");
+    }
+    for other in [
+        "insecure_software_evidence := false",
+        "insecure_software_evidence := \"true\"",
+        "insecure_software_evidence := 1",
+        "insecure_software_evidence := input.text",
+        "insecure_software_evidence := input.nothing",
+        "insecure_software_evidence := null",
+        "insecure_software_evidence contains true",
+        "insecure_software_evidence if input.nothing",
+        "insecure_software_evidenc := true",
+        "# insecure_software_evidence := true",
+        "x := \"insecure_software_evidence := true\"",
+    ] {
+        assert_eq!(with(other), denied, "{other}");
+    }
+    // What contradicts itself or cannot be evaluated allows nothing either.
+    for broken in [
+        "insecure_software_evidence.x := true",
+        "insecure_software_evidence := true\ninsecure_software_evidence := false",
+        "insecure_software_evidence if to_number(input.text) > 0",
+    ] {
+        let policy = Policy::compile(&format!("{allows}{broken}"));
+        let input = json!({"lab": true, "text": "true"});
+        assert!(policy.and_then(|policy| policy.decide(&input, &json!({}))).is_err(), "{broken}");
+    }
+    // Its own words are kept, and hardware is nobody's business here.
+    let own = "package policy\nimport rego.v1\ndeny contains {\"code\": \"policy.software-evidence\", \"message\": \"Mine.\"}";
+    let decision = Policy::compile(own).unwrap().decide(&json!({}), &json!({})).unwrap().of_software();
+    assert_eq!((decision.denials.len(), decision.denials[0].message.as_str()), (1, "Mine."));
+    assert_eq!(codes(allows, json!({}), json!({})), [""; 0]);
+    // Both rules in the older Rego.
+    let old = "package policy\ndefault allow = true\ndefault insecure_software_evidence = true";
+    assert_eq!(of_software(old, json!({})), [""; 0]);
+}

@@ -240,7 +240,7 @@ fn others(rounds: u32, at: Timestamp, p384: Duration) -> Result<()> {
 
     let (judge, certificate, authority) = milan();
     let azure = AzureFixture::default();
-    let runtime_data = azure.runtime_data(&[0; 64]);
+    let runtime_data = azure.runtime_data(&session().field());
     let mut report = authority.report(3, TCB, &CHIP, &AzureFixture::report_data(&runtime_data));
     certificate.sign(&mut report);
     let pcrs = [Digest::zero(Algorithm::Sha256); 24];

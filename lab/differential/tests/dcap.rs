@@ -207,9 +207,27 @@ fn meant(quote: &[u8], ours: &Said, theirs: &Said) -> Option<&'static str> {
             }
             _ => None,
         },
+        (Said::Accepted { status: own, advisories }, Said::Accepted { status: their, advisories: same }) => {
+            let rank = |status: &str| STATUSES_BY_RANK.iter().position(|known| *known == status);
+            (advisories == same && rank(own)? > rank(their)?)
+                .then_some("what a part lacks the whole lacks; they keep the platform's own status")
+        }
         _ => None,
     }
 }
+
+/// The worst last.
+const STATUSES_BY_RANK: [&str; 9] = [
+    "UpToDate",
+    "SWHardeningNeeded",
+    "ConfigurationNeeded",
+    "ConfigurationAndSWHardeningNeeded",
+    "TDRelaunchAdvised",
+    "TDRelaunchAdvisedConfigurationNeeded",
+    "OutOfDate",
+    "OutOfDateConfigurationNeeded",
+    "Revoked",
+];
 
 /// Both say the same, or differ as they are meant to. Gives whether both accepted.
 fn agree(subject: &Subject, quote: &[u8], context: &str) -> bool {
@@ -421,4 +439,26 @@ fn resigned(fixture: &DcapFixture, number: u64) -> Subject {
         (true, _) => fixture.quote_v5(4, &domain.body(4)),
     };
     Subject::of_fixture("content", fixture, quote, &info, &identity)
+}
+
+#[test]
+fn hunt() {
+    for round in 0..60 {
+        let fixture = DcapFixture::tdx();
+        let quote = fixture.quote(4, &TrustDomain::default().body(2));
+        let (info, identity) = (fixture.tcb_info(), fixture.identity());
+        let subject = Subject::of_fixture("version 4", &fixture, quote.clone(), &info, &identity);
+        let other = { let f = DcapFixture::tdx(); f.quote_v5(3, &TrustDomain::default().body(3)) };
+        for number in [1208] {
+            for other in [&other, &quote] {
+            let changed = mutate::mutation(&quote, other, number);
+            let (a, b) = (ours(&subject, &changed), theirs(&subject, &changed));
+            println!("{round} {a:?} {b:?}");
+            if matches!(b, Said::Accepted{..}) && matches!(a, Said::Refused(_)) {
+                std::fs::write("/tmp/diff-quote", &changed).unwrap();
+                std::fs::write("/tmp/diff-was", &quote).unwrap();
+            }
+            }
+        }
+    }
 }

@@ -12,8 +12,14 @@ pub fn nvidia_evidence(data: &[u8]) {
     for device in &list.device_evidence_list {
         nvidia_report(&device.evidence);
     }
-    let written = serde_json::to_value(&list).unwrap();
-    assert_eq!(DeviceList::parse(&written).unwrap(), list);
+    // Text is read as hexadecimal where it begins as that of a report does; base64 of a report never does.
+    let are_reports = |list: &DeviceList| {
+        list.device_evidence_list.iter().all(|device| matches!(device.evidence.first(), Some(0x10..=0x1f)))
+    };
+    if are_reports(&list) {
+        let written = serde_json::to_value(&list).unwrap();
+        assert_eq!(DeviceList::parse(&written).unwrap(), list);
+    }
 }
 
 /// Reads a report of a GPU and of a switch.

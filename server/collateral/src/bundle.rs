@@ -351,13 +351,31 @@ fn recognised(name: &str, bytes: &[u8], chains: &[&Vec<u8>]) -> Result<Vec<Found
     if let Some(key) = vcek_key(bytes) {
         return Ok(vec![one(key, bytes.to_vec(), &[])]);
     }
-    // A manifest does not say its id; its file's name does.
-    let id = name.rsplit('/').next().and_then(|name| name.get(name.find("NV_")?..));
-    let id = id.and_then(|id| id.strip_suffix(".xml").or_else(|| id.strip_suffix(".swidtag")));
-    if let Some(id) = id.filter(|id| CollateralKey::is_name(id)) {
-        return Ok(vec![one(CollateralKey::NvidiaRim(id.to_owned()), bytes.to_vec(), &[])]);
+    if let Some(id) = manifest_id(name) {
+        return Ok(vec![one(CollateralKey::NvidiaRim(id), bytes.to_vec(), &[])]);
     }
     Ok(Vec::new())
+}
+
+/// A manifest does not say its id; its file's name does: whole (`NV_….xml`), or as NVIDIA's verifier ships firmware's
+/// (`1010_0200_882_96005E0001_PROD.swidtag`: project, SKU, chip's SKU and version).
+fn manifest_id(name: &str) -> Option<String> {
+    let name = name.rsplit('/').next()?;
+    let stem = name.strip_suffix(".xml").or_else(|| name.strip_suffix(".swidtag"))?;
+    let id = match stem.find("NV_").and_then(|from| stem.get(from..)) {
+        Some(id) => id.to_owned(),
+        None => {
+            let parts: Vec<&str> = stem.strip_suffix("_PROD").unwrap_or(stem).split('_').collect();
+            let is_part = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric());
+            match parts.as_slice() {
+                [_, _, _, _] if parts.iter().all(is_part) => {
+                    format!("NV_GPU_VBIOS_{}", parts.join("_").to_ascii_uppercase())
+                }
+                _ => return None,
+            }
+        }
+    };
+    CollateralKey::is_name(&id).then_some(id)
 }
 
 fn no_chain(name: &str) -> ImportError {
@@ -406,4 +424,22 @@ fn of_quote(name: &str, collateral: QuoteCollateral) -> Result<Vec<Found>, Impor
         found(CollateralKey::PckCrl(ca), pck_crl, &collateral.pck_crl_issuer_chain),
         found(CollateralKey::IntelRootCrl, root_crl, ""),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::manifest_id;
+
+    #[test]
+    fn a_manifests_id_is_read_from_the_names_that_its_makers_use() {
+        let id = |name| manifest_id(name);
+        let vbios = Some("NV_GPU_VBIOS_1010_0200_882_96005E0001".to_owned());
+        assert_eq!(id("rims/1010_0200_882_96005E0001_PROD.swidtag"), vbios);
+        assert_eq!(id("NV_GPU_VBIOS_1010_0200_882_96005E0001.xml"), vbios);
+        let driver = Some("NV_GPU_DRIVER_GH100_550.144.03".to_owned());
+        assert_eq!(id("sdk_NV_GPU_DRIVER_GH100_550.144.03.xml"), driver);
+        for other in ["readme.xml", "a_b_c_d.txt", "a_b_c_.xml", "1_2_3_4_5.swidtag"] {
+            assert_eq!(id(other), None, "{other}");
+        }
+    }
 }

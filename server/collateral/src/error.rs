@@ -13,7 +13,7 @@ pub type Missing = Arc<FetchError>;
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// Nothing is fetched, and it was not imported.
-    #[error("the broker is offline and the cache has no such document; import it")]
+    #[error("the cache has no such document, and nothing is fetched offline; import it")]
     Offline,
     /// It is in the cache, past its end, and there is no newer one.
     #[error("the cached document ended at {ended}, and no newer one could be fetched: {why}")]
@@ -69,6 +69,12 @@ pub enum FetchError {
         source_url: String,
         /// The bound.
         limit: usize,
+    },
+    /// Too many documents were asked for that only evidence names.
+    #[error("too many documents that only evidence names were asked for in the last minute; asked again in {} s", .again_in.as_secs())]
+    Crowded {
+        /// When there is room again.
+        again_in: Duration,
     },
     /// It took longer than is waited.
     #[error("it did not come within {} s; it is still being fetched, or was given up", .0.as_secs())]

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::budget::{Budget, is_unproven};
 use crate::disk::Disk;
 use crate::document::{Unlike, examine};
 use crate::error::{CacheError, FetchError, Missing};
@@ -38,6 +39,9 @@ struct Inner {
     flights: Mutex<HashMap<CollateralKey, Flight>>,
     failures: Mutex<HashMap<CollateralKey, Failure>>,
     places: Semaphore,
+    /// For keys that only evidence names, so that they take no place from the rest.
+    unproven_places: Semaphore,
+    unproven: Budget,
 }
 
 type Flight = Shared<BoxFuture<'static, Result<Kept, Missing>>>;
@@ -48,6 +52,19 @@ struct Failure {
     again: Instant,
 }
 
+/// Why a document is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// The cache has none that is good.
+    ToHave,
+    /// The same, and only evidence says that there is one.
+    ByEvidence,
+    /// Whatever the cache has.
+    ToRenew,
+}
+
+/// How many fetches go on at once, those that wait for a place among them.
+const MAX_FLIGHTS: usize = 1024;
 /// How many failures are remembered.
 const MAX_FAILURES: usize = 4096;
 /// A document that came a moment ago and has ended already is given to the judge, who says so; it is not asked for
@@ -106,6 +123,8 @@ impl CollateralService {
             flights: Mutex::default(),
             failures: Mutex::default(),
             places: Semaphore::new(settings.concurrent.max(1)),
+            unproven_places: Semaphore::new(settings.unproven_concurrent.max(1)),
+            unproven: Budget::new(settings.unproven_per_minute),
             settings,
         })))
     }
@@ -152,9 +171,9 @@ impl CollateralService {
         let one = |key: &CollateralKey| {
             let (key, inner, hints) = (key.clone(), self.0.clone(), hints.clone());
             async move {
-                let found = match inner.flight(&key, &hints, true) {
-                    Some(flight) => flight.await,
-                    None => Err(Arc::new(FetchError::Offline)),
+                let found = match inner.flight(&key, &hints, Asked::ToRenew) {
+                    Ok(flight) => flight.await,
+                    Err(error) => Err(error),
                 };
                 let listed = found.map(|kept| inner.listed(kept.about));
                 (key, listed)
@@ -306,17 +325,19 @@ impl Inner {
                 let due = kept.about.state(now, &self.settings) == State::Due;
                 if due && self.failed_before(key).is_none() {
                     // Nobody waits for it; it is there for those who come later.
-                    drop(self.flight(key, hints, true));
+                    drop(self.flight(key, hints, Asked::ToRenew));
                 }
                 return Ok(kept.clone());
             }
             _ => (),
         }
+        // What the cache has was verified by a judge before, or is an owner's.
+        let asked = if have.is_some() || !is_unproven(key) { Asked::ToHave } else { Asked::ByEvidence };
         let error = match self.failed_before(key) {
             Some(error) => error,
-            None => match self.flight(key, hints, false) {
-                None => Arc::new(FetchError::Offline),
-                Some(flight) => match flight.await {
+            None => match self.flight(key, hints, asked) {
+                Err(error) => error,
+                Ok(flight) => match flight.await {
                     Ok(kept) => return Ok(kept),
                     Err(error) => error,
                 },
@@ -354,39 +375,62 @@ impl Inner {
             .then(|| Arc::new(FetchError::FailedBefore { why: failure.error.to_string(), again_in }))
     }
 
-    /// The one fetch of this key that is going on, or that begins now. None where nothing is fetched.
-    fn flight(self: &Arc<Self>, key: &CollateralKey, hints: &Arc<Hints>, anew: bool) -> Option<Flight> {
-        self.sources.as_ref()?;
+    /// The one fetch of this key that is going on, or that begins now.
+    fn flight(
+        self: &Arc<Self>,
+        key: &CollateralKey,
+        hints: &Arc<Hints>,
+        asked: Asked,
+    ) -> Result<Flight, Missing> {
+        if self.sources.is_none() {
+            return Err(Arc::new(FetchError::Offline));
+        }
         let mut flights = locked(&self.flights);
         if let Some(flight) = flights.get(key) {
-            return Some(flight.clone());
+            return Ok(flight.clone());
         }
         // One that ended between the caller's look into memory and here.
         let now = (self.clock)();
-        if let Some(kept) = self.memory().get(key).filter(|kept| !anew && self.is_good(&kept.about, now)) {
-            return Some(futures::future::ready(Ok(kept)).boxed().shared());
+        if let Some(kept) =
+            self.memory().get(key).filter(|kept| asked != Asked::ToRenew && self.is_good(&kept.about, now))
+        {
+            return Ok(futures::future::ready(Ok(kept)).boxed().shared());
+        }
+        if asked == Asked::ByEvidence
+            && let Err(again_in) = self.unproven.take()
+        {
+            return Err(Arc::new(FetchError::Crowded { again_in }));
+        }
+        if flights.len() >= MAX_FLIGHTS {
+            return Err(Arc::new(FetchError::Crowded { again_in: self.settings.timeout.duration() }));
         }
         let (inner, own, hints) = (self.clone(), key.clone(), hints.clone());
         // Its own task: it goes on when those who wait for it go away.
         let task = tokio::spawn(async move {
             let _landing = Landing(inner.clone(), own.clone());
-            inner.fly(&own, &hints).await
+            inner.fly(&own, &hints, asked == Asked::ByEvidence).await
         });
         let failed =
             FetchError::Failed { source_url: key.to_string(), why: "the fetch was ended".to_owned() };
         let flight = task.map(move |ended| ended.unwrap_or_else(|_| Err(Arc::new(failed)))).boxed().shared();
         flights.insert(key.clone(), flight.clone());
-        Some(flight)
+        Ok(flight)
     }
 
     /// Fetches, looks at what came, and keeps it.
-    async fn fly(self: &Arc<Self>, key: &CollateralKey, hints: &Hints) -> Result<Kept, Missing> {
+    async fn fly(
+        self: &Arc<Self>,
+        key: &CollateralKey,
+        hints: &Hints,
+        unproven: bool,
+    ) -> Result<Kept, Missing> {
         let Some(sources) = &self.sources else { return Err(Arc::new(FetchError::Offline)) };
         let all = self.settings.timeout.duration();
+        let places = if unproven { &self.unproven_places } else { &self.places };
         let fetched = tokio::time::timeout(all, async {
             // Never closed, so an error does not come; if it did, the fetch would only be one of more at once.
-            let _place = self.places.acquire().await;
-            sources.fetch(key, &self.with_manifests(key, hints)).await
+            let _place = places.acquire().await;
+            sources.fetch(key, &self.with_manifests(key, hints), unproven).await
         });
         let fetched = fetched.await.unwrap_or(Err(FetchError::TimedOut(all)));
         let examined = fetched.and_then(|fetched| {

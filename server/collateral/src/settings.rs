@@ -30,6 +30,10 @@ pub struct Settings {
     pub failed_for: Period,
     /// How many documents are fetched at once.
     pub concurrent: usize,
+    /// How many documents a minute are asked for that only evidence names, before anything of it is verified.
+    pub unproven_per_minute: usize,
+    /// How many of those at once.
+    pub unproven_concurrent: usize,
     /// The longest document, in bytes.
     pub max_document: usize,
     /// What the cache may hold on disk, in bytes.
@@ -122,6 +126,8 @@ impl Default for Settings {
             attempts: 3,
             failed_for: Period::seconds(10),
             concurrent: 16,
+            unproven_per_minute: 30,
+            unproven_concurrent: 4,
             max_document: 8 << 20,
             max_disk: 256 << 20,
             max_memory: 64 << 20,

@@ -52,17 +52,24 @@ impl Hints {
 /// All sources.
 pub(crate) struct Sources {
     web: Web,
+    unproven: Web,
     settings: Settings,
 }
 
 impl Sources {
     pub(crate) fn new(settings: &Settings) -> Result<Self, CacheError> {
-        Ok(Self { web: Web::new(settings)?, settings: settings.clone() })
+        let web = Web::new(settings)?;
+        Ok(Self { unproven: web.unproven(), web, settings: settings.clone() })
     }
 
-    /// Asks the source of this key.
-    pub(crate) async fn fetch(&self, key: &CollateralKey, hints: &Hints) -> Result<Fetched, FetchError> {
-        let web = &self.web;
+    /// Asks the source of this key, which only evidence names if it is `unproven`.
+    pub(crate) async fn fetch(
+        &self,
+        key: &CollateralKey,
+        hints: &Hints,
+        unproven: bool,
+    ) -> Result<Fetched, FetchError> {
+        let web = if unproven { &self.unproven } else { &self.web };
         match key {
             CollateralKey::TdxTcbInfo(_)
             | CollateralKey::SgxTcbInfo(_)

@@ -330,3 +330,55 @@ async fn a_source_with_a_certificate_of_its_own_is_asked_only_where_the_settings
         assert!(opened.is_err(), "{bad}");
     }
 }
+
+fn chip(number: u8) -> CollateralKey {
+    CollateralKey::AmdVcek { product: "Milan".into(), chip: vec![number; 64], tcb: 0x7308_0000_0000_0103 }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_evidence_names_is_asked_for_so_often_and_no_more() {
+    let source = Source::start().await;
+    let settings = Settings { unproven_per_minute: 3, ..source.settings() };
+    let bench = Bench::new(settings);
+    let chips: Vec<CollateralKey> = (1..=20).map(chip).collect();
+    let gathered = bench.service.gather(&chips, &Hints::default(), WAIT).await;
+    assert_eq!((gathered.missing.len(), source.times()), (17, 3));
+    for (_, why) in &gathered.missing {
+        assert!(why.to_string().contains("too many documents that only evidence names"), "{why}");
+    }
+    // What is in the cache, what is proven, and what an owner asks for are not of that number.
+    let found: Vec<_> = gathered.shelf.iter().map(|(key, _)| key.clone()).collect();
+    let again = bench.service.gather(&found, &Hints::default(), WAIT).await;
+    assert!(again.missing.is_empty());
+    assert!(has(&bench, &tdx()).await);
+    assert!(has(&bench, &CollateralKey::AmdCrl("Milan".into())).await);
+    assert!(bench.service.fetch(&[chip(99)], &Hints::default()).await.iter().all(|(_, got)| got.is_ok()));
+    assert!(why(&bench, &chip(77)).await.contains("too many"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_refuses_made_up_chips_stays_open_for_the_rest() {
+    let source = Source::start().await;
+    source.is(Manner::Busy(StatusCode::TOO_MANY_REQUESTS, Some("3600")));
+    // So that the rest may wait for the short time after which the source is asked again.
+    let bench = Bench::new(Settings { timeout: Period::seconds(30), ..source.settings() });
+    assert!(why(&bench, &chip(1)).await.contains("3600 s"));
+    source.is(Manner::Well);
+    assert!(why(&bench, &chip(2)).await.contains("asks to come again"), "left alone for more made-up chips");
+    let crl = [CollateralKey::AmdCrl("Milan".into())];
+    let gathered = bench.service.gather(&crl, &Hints::default(), Duration::from_secs(25)).await;
+    assert!(gathered.missing.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn made_up_chips_take_no_place_from_the_rest() {
+    let source = Source::start().await;
+    source.is(Manner::Slow(Duration::from_secs(2)));
+    let bench = Bench::new(Settings { concurrent: 1, unproven_concurrent: 1, ..source.settings() });
+    let chips: Vec<CollateralKey> = (1..=20).map(chip).collect();
+    bench.service.gather(&chips, &Hints::default(), Duration::from_millis(100)).await;
+    source.is(Manner::Well);
+    let begun = std::time::Instant::now();
+    assert!(has(&bench, &tdx()).await);
+    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+}

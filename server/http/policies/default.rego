@@ -27,7 +27,7 @@ deny contains {
 	"message": "The evidence is from software, which protects nothing from its host; the policy asks for hardware.",
 	"expected": "evidence rooted in TEE hardware",
 	"found": "evidence of a software TPM",
-	"remedy": "Run on TEE hardware. In a lab: `coffer policy set --preset insecure-lab`.",
+	"remedy": "Run on TEE hardware. In a lab: `coffer policy set --preset insecure-lab`, or `insecure_software_evidence := true` in a policy of your own.",
 } if {
 	object.get(about, "hardware", false) != true
 }

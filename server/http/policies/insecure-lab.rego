@@ -4,6 +4,9 @@ package policy
 
 import rego.v1
 
+# Without this rule, software evidence gets nothing under any policy.
+insecure_software_evidence := true
+
 cpu := object.get(object.get(input, "submods", {}), "cpu0", {})
 
 about := object.get(object.get(cpu, "ear.veraison.annotated-evidence", {}), "coffer", {})

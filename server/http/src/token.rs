@@ -45,18 +45,28 @@ pub(crate) fn result(
     verbose: bool,
     now: u64,
 ) -> Result<Attested, JwsError> {
-    let about = json!({
+    let mut omitted = Vec::new();
+    let tee = machine.verdict.tee.name();
+    let claims = bounded(machine.verdict.claims, MAX_CLAIM, MAX_CLAIMS, tee, &mut omitted);
+    let told_init_data = init_data.and_then(|init_data| init_data_claims(init_data, &mut omitted));
+    let drops_additional =
+        !submission.additional.is_empty() && (!verbose || submission.additional.len() > MAX_ADDITIONAL);
+    if drops_additional {
+        omitted.push(format!("runtime_data_claims.{ADDITIONAL}"));
+    }
+    let mut about = json!({
         "attempt": submission.id(),
         "hardware": machine.verdict.hardware,
         "causes": machine.causes,
     });
+    name_omitted(&mut about, omitted);
     let appraisal = Appraisal {
         status: machine.verdict.status,
         trust: machine.verdict.trust,
         policy: machine.policy.unwrap_or(POLICY).to_string(),
-        claims: bounded(machine.verdict.claims, MAX_CLAIM, MAX_CLAIMS),
+        claims,
         init_data: init_data.map(InitData::digest),
-        init_data_claims: init_data.and_then(init_data_claims),
+        init_data_claims: told_init_data,
     };
     let verifier =
         VerifierId { developer: "coffer".to_string(), build: env!("CARGO_PKG_VERSION").to_string() };
@@ -65,8 +75,7 @@ pub(crate) fn result(
         cpu.evidence.insert("coffer".to_string(), about);
         cpu.identifiers = machine.verdict.identifiers;
         if let Some(Value::Object(claims)) = cpu.evidence.get_mut("runtime_data_claims")
-            && (!verbose || submission.additional.len() > MAX_ADDITIONAL)
-            && !submission.additional.is_empty()
+            && drops_additional
         {
             claims.remove(ADDITIONAL);
         }
@@ -82,10 +91,13 @@ fn device(submission: &Submission, part: Part, share: usize) -> Submodule {
     // At the top, as upstream has it; it is the same for all devices.
     claims.remove("report_data");
     let mut evidence = Map::new();
-    let bounded = bounded(claims, share, share);
-    evidence.insert(part.verdict.tee.name().to_string(), Value::Object(bounded));
+    let tee = part.verdict.tee.name();
+    let mut omitted = Vec::new();
+    let bounded = bounded(claims, share, share, tee, &mut omitted);
+    evidence.insert(tee.to_string(), Value::Object(bounded));
     evidence.insert("report_data".to_string(), submission.device_report_data.digest().hex().into());
-    let about = json!({"hardware": part.verdict.hardware, "causes": part.causes});
+    let mut about = json!({"hardware": part.verdict.hardware, "causes": part.causes});
+    name_omitted(&mut about, omitted);
     evidence.insert("coffer".to_string(), about);
     Submodule {
         status: part.verdict.status,
@@ -112,20 +124,41 @@ fn length(value: &Value) -> usize {
 }
 
 /// The claims without the long ones (event logs, which are in the attempt), and not more than fits.
-fn bounded(claims: Map<String, Value>, longest: usize, mut left: usize) -> Map<String, Value> {
+/// Names those that it leaves out.
+fn bounded(
+    claims: Map<String, Value>,
+    longest: usize,
+    mut left: usize,
+    tee: &str,
+    omitted: &mut Vec<String>,
+) -> Map<String, Value> {
     let mut kept = Map::new();
     for (name, value) in claims {
         let length = length(&value).saturating_add(name.len());
         if length <= longest && length <= left {
             left = left.saturating_sub(length);
             kept.insert(name, value);
+        } else {
+            omitted.push(format!("{tee}.{name}"));
         }
     }
     kept
 }
 
 /// The entries that are TOML, as JSON; for policies that look at them. Left out if they are long.
-fn init_data_claims(init_data: &InitData) -> Option<Value> {
+fn init_data_claims(init_data: &InitData, omitted: &mut Vec<String>) -> Option<Value> {
     let claims = coffer_verify_appraisal::init_data_claims(init_data);
-    (length(&claims) <= MAX_INIT_DATA).then_some(claims)
+    if length(&claims) <= MAX_INIT_DATA {
+        return Some(claims);
+    }
+    omitted.push("init_data_claims".to_owned());
+    None
+}
+
+/// Says what is not in the token, so that no rule about it is silently without effect: the policy engine denies where
+/// a policy mentions it.
+fn name_omitted(about: &mut Value, omitted: Vec<String>) {
+    if let (false, Some(about)) = (omitted.is_empty(), about.as_object_mut()) {
+        about.insert("omitted".to_owned(), omitted.into());
+    }
 }

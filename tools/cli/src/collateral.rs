@@ -5,21 +5,16 @@
 mod broker;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use coffer_server_collateral::{CollateralService, EXAMPLE, Hints, Listed, Settings, State};
-use coffer_verify_api::{Collateral, CollateralKey, Document, Shelf};
+use coffer_server_collateral::{EXAMPLE, Listed, State};
+use coffer_verify_api::CollateralKey;
 use serde_json::json;
-use tempfile::TempDir;
 
+use crate::Context;
 use crate::judge::Judging;
-use crate::output::{progress, table};
-use crate::{Context, block_on};
-
-/// How long a person waits for one round of documents.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::output::{plain, table};
+use crate::source::{Source, open};
 
 /// Which cache, and what with it.
 #[derive(clap::Args)]
@@ -107,10 +102,7 @@ pub(crate) fn run(context: &Context, options: Options) -> Result<()> {
             }
             context.output.show(&json!({"removed": key}), |_| format!("removed {key}"))
         }
-        Command::Settings => {
-            print!("{EXAMPLE}");
-            Ok(())
-        }
+        Command::Settings => plain(EXAMPLE),
     }
 }
 
@@ -124,13 +116,12 @@ fn fetch(context: &Context, keys: &[CollateralKey], evidence: Option<&Path>) -> 
             source.fetch(keys)?;
         }
     }
-    if !source.missing.is_empty() {
-        bail!("{} could not be fetched", count(source.missing.len()));
+    let listed = source.listed()?;
+    context.output.show(&listed, |listed| rows(listed))?;
+    match source.missing().len() {
+        0 => Ok(()),
+        missing => bail!("{} could not be fetched", count(missing)),
     }
-    let fetched: Vec<&CollateralKey> = source.shelf.iter().map(|(key, _)| key).collect();
-    let listed: Vec<Listed> =
-        source.cache.list()?.into_iter().filter(|listed| fetched.contains(&&listed.key)).collect();
-    context.output.show(&listed, |listed| rows(listed))
 }
 
 fn count(documents: usize) -> String {
@@ -152,94 +143,4 @@ fn rows(listed: &[Listed]) -> String {
         &["KEY", "STATE", "VALID UNTIL", "FETCHED", "BYTES", "ORIGIN"],
         &listed.iter().map(row).collect::<Vec<_>>(),
     )
-}
-
-/// The cache of this workstation, with the settings of `collateral.toml`.
-fn open(context: &Context, offline: bool) -> Result<CollateralService> {
-    let path = context.home.collateral_settings();
-    let mut settings = match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            Settings::from_toml(&text).with_context(|| format!("{} is not as expected", path.display()))?
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Settings::default(),
-        Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
-    };
-    settings.offline |= offline;
-    let folder = match settings.folder.as_os_str().is_empty() {
-        true => context.home.collateral(),
-        false => settings.folder.clone(),
-    };
-    Ok(CollateralService::open(&folder, settings)?)
-}
-
-/// Documents for one judgement: files that were named, then the cache, then the network.
-pub(crate) struct Source {
-    cache: CollateralService,
-    /// What was named for this once is not put into the cache.
-    named: Option<(CollateralService, TempDir)>,
-    shelf: Shelf,
-    missing: Vec<CollateralKey>,
-    /// Certificates of the evidence, for documents that are asked for by certificate.
-    pub(crate) hints: Hints,
-}
-
-impl Source {
-    pub(crate) fn open(context: &Context, offline: bool, paths: &[PathBuf]) -> Result<Self> {
-        let named = match paths {
-            [] => None,
-            paths => {
-                let folder = tempfile::tempdir()?;
-                let settings = Settings { offline: true, ..Settings::default() };
-                let service = CollateralService::open(folder.path(), settings)?;
-                for path in paths {
-                    service.import(path).with_context(|| format!("{} is no collateral", path.display()))?;
-                }
-                Some((service, folder))
-            }
-        };
-        let cache = open(context, offline)?;
-        Ok(Self { cache, named, shelf: Shelf::default(), missing: Vec::new(), hints: Hints::default() })
-    }
-
-    /// Gets what it can, and says whether that is more than before. What is not to be had is told to the person.
-    pub(crate) fn fetch(&mut self, keys: &[CollateralKey]) -> Result<bool> {
-        let mut wanted: Vec<CollateralKey> =
-            keys.iter().filter(|key| self.shelf.find(key).is_none()).cloned().collect();
-        let mut more = false;
-        if let Some((named, _)) = &self.named {
-            let gathered = block_on(async { Ok(named.gather(&wanted, &self.hints, PATIENCE).await) })?;
-            more |= take(&mut self.shelf, &gathered.shelf);
-            wanted = gathered.missing.into_iter().map(|(key, _)| key).collect();
-        }
-        if wanted.is_empty() {
-            return Ok(more);
-        }
-        let bar = progress("fetching collateral", None);
-        let gathered = block_on(async { Ok(self.cache.gather(&wanted, &self.hints, PATIENCE).await) });
-        bar.finish_and_clear();
-        let gathered = gathered?;
-        more |= take(&mut self.shelf, &gathered.shelf);
-        for (key, why) in gathered.missing {
-            if !self.missing.contains(&key) {
-                eprintln!("{key}: {why}");
-                self.missing.push(key);
-            }
-        }
-        Ok(more)
-    }
-}
-
-fn take(shelf: &mut Shelf, found: &Shelf) -> bool {
-    let mut more = false;
-    for (key, document) in found.iter() {
-        shelf.put(key.clone(), Arc::clone(document));
-        more = true;
-    }
-    more
-}
-
-impl Collateral for Source {
-    fn find(&self, key: &CollateralKey) -> Option<Arc<Document>> {
-        self.shelf.find(key)
-    }
 }

@@ -40,6 +40,11 @@ const AFTER_HELP: &str = "\
 Evidence in a file is judged here, without a broker and, if its collateral was imported, without a network:
 
   coffer explain quote.bin --expect guest.json --at 2026-03-01T00:00:00Z
+  coffer explain report.bin --certificate vlek.der                an SNP report whose cloud gave a VLEK
+  coffer explain quote.bin --collateral bundle.tar --offline      nothing is fetched
+  coffer explain --tee nvidia report.txt --certificate chain.pem  one GPU
+
+Without --expect or --policy, evidence is only found genuine or not: it is compared with nothing, and so refused.
 
 Exit codes for a file: 0 affirming or warning, 120 refused, 121 could not be judged (collateral is missing).";
 
@@ -47,6 +52,15 @@ pub(crate) fn run(context: &Context, options: &Options) -> Result<ExitCode> {
     let detail = if options.all { Detail::All } else { Detail::Usual };
     if let Some(file) = options.what.as_deref().map(Path::new).filter(|path| path.is_file()) {
         return judge::explain(context, file, &options.judging, detail);
+    }
+    if let Some(path) = options.what.as_deref().filter(|what| Path::new(what).is_dir()) {
+        bail!(
+            "{path} is a folder; name one file in it, or try a policy on all of them with `coffer policy replay`"
+        );
+    }
+    // The name of an attempt has no slash and no dot.
+    if let Some(path) = options.what.as_deref().filter(|what| what.contains(['/', '.'])) {
+        bail!("{path}: there is no such file");
     }
     options.judging.only_for_files()?;
     let admin = context.home.broker_access(&context.broker)?.admin()?;

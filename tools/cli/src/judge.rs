@@ -28,17 +28,19 @@ use coffer_verify_appraisal::{PlatformPolicy, Sent, Standards, appraise, rejecte
 use coffer_verify_dcap::Dcap;
 use coffer_verify_nitro::NitroJudge;
 use coffer_verify_sgx::SgxJudge;
+use coffer_verify_snp::{Root, Roots, SnpJudge};
 use coffer_verify_tdx::TdxJudge;
 use coffer_verify_tpm::TrustAnchor;
+use coffer_verify_x509::{Certificate, pem_certificates};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::Context;
-use crate::collateral::Source;
 use crate::output::Detail;
 use crate::recorded::Recorded;
+use crate::source::Source;
 
 /// The exit code of a refusal, as that of `coffer run`.
 const REFUSED: u8 = 120;
@@ -67,6 +69,10 @@ pub(crate) struct Judging {
     /// A TDX guest's event log (CCEL), for a quote that comes without it.
     #[arg(long, value_name = "FILE")]
     pub(crate) event_log: Option<PathBuf>,
+    /// Certificates that lie beside the evidence: an SNP report's VCEK or VLEK (DER or PEM), or with --tee nvidia the
+    /// chain of the device (PEM).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) certificate: Vec<PathBuf>,
     /// What platforms are acceptable (TOML), as in `coffer policy platform` [default: the strict default].
     #[arg(long, value_name = "FILE")]
     pub(crate) platform_policy: Option<PathBuf>,
@@ -76,7 +82,8 @@ pub(crate) struct Judging {
     /// Named reference values for it: a JSON object from name to value or list.
     #[arg(long, value_name = "FILE", requires = "policy")]
     pub(crate) values: Option<PathBuf>,
-    /// A root to believe besides those that are built in (PEM, or for cca the platforms' keys as JSON).
+    /// A root to believe besides those that are built in, in PEM; for cca the platforms' keys as JSON, for snp a
+    /// product's ARK with the ASK or ASVK that it signed.
     #[arg(long, value_name = "FILE")]
     pub(crate) root: Vec<PathBuf>,
     /// Judge only with the vendor's word on revoked keys (AMD's lists, NVIDIA's OCSP), not just where it is at hand.
@@ -100,6 +107,7 @@ impl Judging {
         let given = !self.expect.is_empty()
             || !self.root.is_empty()
             || !self.collateral.is_empty()
+            || !self.certificate.is_empty()
             || self.offline
             || self.at.is_some()
             || [&self.init_data, &self.event_log, &self.platform_policy, &self.policy]
@@ -218,13 +226,18 @@ impl Examined {
         if !told.fresh {
             verdict.checks.iter_mut().for_each(not_fresh);
         }
+        if standards.references.is_empty() {
+            verdict.checks.iter_mut().for_each(|check| compared_with_nothing(check, tee));
+        }
         Part { submodule: told.submodule.clone(), verdict }
     }
 }
 
 /// Reads a file and has its parts judged.
 pub(crate) fn examine(file: &Path, by: &Judging, source: &mut Source) -> Result<Examined> {
-    let recorded = Recorded::read(file, by.tee)?.with_event_log(by.event_log.as_deref())?;
+    let recorded = Recorded::read(file, by.tee)?
+        .with_event_log(by.event_log.as_deref())?
+        .with_certificates(&by.certificate)?;
     let judges = judges(recorded.tee, by)?;
     let init_data = by.init_data(&recorded)?;
     let digest = init_data.as_ref().map(InitData::digest);
@@ -336,6 +349,13 @@ fn not_fresh(check: &mut Check) {
     if check.code == "platform" {
         check.title = check.title.replace(" is genuine, fresh and bound to the key", " is genuine");
     }
+    // The evidence's own binding is no hash of the protocol, so nothing could be taken for it.
+    if check.outcome == Outcome::Failed && check.code.ends_with(".freshness") {
+        check.title = "The evidence answers something that is no hash over a nonce and a key".into();
+        check.expected = Some("a hash of 32, 48 or 64 bytes".into());
+        check.remedy =
+            Some("Ask for the evidence with the report data of the protocol, or give --report-data.".into());
+    }
     if check.outcome == Outcome::Passed
         && [".freshness", ".binding"].iter().any(|end| check.code.ends_with(end))
     {
@@ -346,6 +366,28 @@ fn not_fresh(check: &mut Check) {
         check.expected = None;
         check.remedy =
             Some("Give --report-data, or the client's whole request with its runtime-data.".into());
+    }
+}
+
+/// Says it where evidence is refused only because nobody said what it should be.
+fn compared_with_nothing(check: &mut Check, tee: Tee) {
+    check.children.iter_mut().for_each(|child| compared_with_nothing(child, tee));
+    if check.code == "reference.none" {
+        let platform = match tee {
+            Tee::Tdx | Tee::Snp | Tee::Sgx | Tee::Tpm => {
+                format!(
+                    "Predict them with `coffer measure --platform {tee} … -o guest.json` and judge again with --expect guest.json."
+                )
+            }
+            _ => {
+                "Give those of your guest with --expect, or a policy that compares with --policy.".to_owned()
+            }
+        };
+        check.title =
+            "The evidence is genuine, but was compared with nothing: no reference values are given".into();
+        check.expected = Some("reference values of the guest that should run (--expect)".into());
+        check.found = Some("none".into());
+        check.remedy = Some(platform);
     }
 }
 
@@ -404,7 +446,7 @@ fn judges(tee: Tee, by: &Judging) -> Result<JudgeSet> {
     let word = if by.require_revocation { Revocation::Required } else { Revocation::IfPresent };
     let options = JudgeOptions { amd_revocation: word, nvidia_revocation: word };
     let (roots, mut trust) = (&by.root, Trust { options, ..Trust::default() });
-    let mut ders = Vec::new();
+    let (mut ders, mut products) = (Vec::new(), Roots::amd());
     for path in roots {
         let bytes = read(path)?;
         match tee {
@@ -413,9 +455,10 @@ fn judges(tee: Tee, by: &Judging) -> Result<JudgeSet> {
                 trust.anchors.push(TrustAnchor { certificate: certificate(path, &bytes)?, hardware: true })
             }
             Tee::Tdx | Tee::Sgx | Tee::Nitro => ders.push(certificate(path, &bytes)?),
-            other => {
-                bail!("--root names roots of tpm, cca, tdx, sgx and nitro; those of {other} are built in")
-            }
+            Tee::Snp => products = products.with(product(path, &bytes)?),
+            other => bail!(
+                "--root names roots of tpm, cca, tdx, sgx, snp and nitro; those of {other} are built in"
+            ),
         }
     }
     if roots.is_empty() && matches!(tee, Tee::Tpm | Tee::Cca) {
@@ -423,6 +466,13 @@ fn judges(tee: Tee, by: &Judging) -> Result<JudgeSet> {
     }
     let mut set = all_judges()(&trust)?;
     let own: Option<Arc<dyn Verifier>> = match tee {
+        Tee::Snp if !roots.is_empty() => {
+            let word = match word {
+                Revocation::Required => coffer_verify_snp::Revocation::Required,
+                Revocation::IfPresent => coffer_verify_snp::Revocation::WhenPresent,
+            };
+            Some(Arc::new(SnpJudge::new(products, word)))
+        }
         _ if ders.is_empty() => None,
         Tee::Tdx => Some(Arc::new(TdxJudge::new(Arc::new(Dcap::new(ders)?)))),
         Tee::Sgx => Some(Arc::new(SgxJudge::new(Arc::new(Dcap::new(ders)?)))),
@@ -438,4 +488,22 @@ fn judges(tee: Tee, by: &Judging) -> Result<JudgeSet> {
 fn certificate(path: &Path, pem: &[u8]) -> Result<Vec<u8>> {
     let found = CertificateDer::from_pem_slice(pem);
     Ok(found.with_context(|| format!("{} is no certificate in PEM", path.display()))?.to_vec())
+}
+
+/// A product's certificates, told apart by their names (AMD, VCEK certificate specification, section 3.1).
+fn product(path: &Path, pem: &[u8]) -> Result<Root> {
+    let ders = pem_certificates(pem).unwrap_or_default();
+    let named = |prefix: &str| -> Vec<(String, Vec<u8>)> {
+        let name = |der: &Vec<u8>| {
+            let name = Certificate::parse(der).ok()?.subject_cn();
+            Some((name.strip_prefix(prefix)?.to_owned(), der.clone()))
+        };
+        ders.iter().filter_map(name).collect()
+    };
+    let ark = named("ARK-").into_iter().next();
+    let (product, ark) =
+        ark.with_context(|| format!("{} holds no certificate of a root ARK-…", path.display()))?;
+    let of = |prefix: &str| named(prefix).into_iter().find(|(name, _)| *name == product).map(|(_, der)| der);
+    let (ask, asvk) = (of("SEV-"), of("SEV-VLEK-"));
+    Ok(Root { product, ark, ask, asvk })
 }

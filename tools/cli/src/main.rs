@@ -1,7 +1,8 @@
 //! The `coffer` command: seal, sign, predict, run, explain.
 //!
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done; 1 failed; 2 wrong usage;
-//! `coffer run` ends with the workload's own code, 120 when guest or broker refused, 125 when the sandbox failed.
+//! `coffer run` ends with the workload's own code, 120 when guest or broker refused, 125 when the sandbox failed;
+//! `coffer explain FILE` ends with 120 when evidence is refused, 121 when it could not be judged.
 
 mod broker;
 mod collateral;
@@ -19,6 +20,7 @@ mod recorded;
 mod reference;
 mod run;
 mod secret;
+mod source;
 mod terminal;
 mod trust;
 
@@ -35,7 +37,8 @@ const AFTER_HELP: &str = "\
 Begin with `coffer doctor`, then `coffer guest build` and `coffer broker`.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. `coffer run` ends with the workload's own code, with 120 when the guest
-or the broker refused, and with 125 when the sandbox failed.";
+or the broker refused, and with 125 when the sandbox failed. `coffer explain FILE` ends with 120 when the evidence is
+refused, and with 121 when it could not be judged.";
 
 /// Run container images in attested sandboxes that get their keys only after proving what they are.
 #[derive(Parser)]
@@ -107,11 +110,17 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match dispatch(cli) {
         Ok(code) => code,
+        // Whoever reads has enough, as in `coffer explain FILE | head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("coffer: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn dispatch(cli: Cli) -> Result<ExitCode> {
@@ -135,7 +144,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Broker(options) => broker::run(&context, &options)?,
         Command::Doctor(options) => return doctor::run(&context, &options),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "coffer", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "coffer", &mut script);
+            output::plain(&String::from_utf8(script)?)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -14,7 +14,7 @@ use jiff::{Timestamp, ToSpan};
 
 use crate::Context;
 use crate::guest::Guest;
-use crate::output::table;
+use crate::output::{plain, table};
 
 /// The machine's shape, on which measurements depend.
 #[derive(clap::Args, Clone, Debug)]
@@ -114,8 +114,7 @@ pub(crate) fn run(context: &Context, options: &Options) -> Result<()> {
     };
     let expected = stamped(values, init_data.as_ref(), "coffer measure", options.valid)?;
     let Some(out) = &options.out else {
-        println!("{}", expected.to_json());
-        return Ok(());
+        return plain(&expected.to_json());
     };
     let bytes = match options.corim {
         false => expected.to_json().into_bytes(),

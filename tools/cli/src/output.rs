@@ -116,6 +116,11 @@ impl Output {
     }
 }
 
+/// Writes text that has one form only.
+pub(crate) fn plain(text: &str) -> Result<()> {
+    Ok(std::io::stdout().lock().write_all(ending_in_newline(text.to_owned()).as_bytes())?)
+}
+
 fn ending_in_newline(mut text: String) -> String {
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');

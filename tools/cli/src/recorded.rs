@@ -2,13 +2,14 @@
 //!
 //! What is read here is a claim. Nothing is believed of it but what a judge then checks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use coffer_core_evidence::Tee;
 use coffer_verify_api::Timestamp;
+use coffer_verify_x509::{Certificate, pem_certificates};
 use serde_json::{Value, json};
 
 /// More than any attester sends.
@@ -70,6 +71,38 @@ impl Recorded {
         let log = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
         if let Value::Object(members) = &mut self.primary {
             members.insert("cc_eventlog".into(), STANDARD.encode(log).into());
+        }
+        Ok(self)
+    }
+
+    /// Adds certificates that the device gave beside the evidence.
+    pub(crate) fn with_certificates(mut self, paths: &[PathBuf]) -> Result<Self> {
+        for path in paths {
+            let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+            match self.tee {
+                Tee::Snp => {
+                    let der = pem_certificates(&bytes).ok().and_then(|list| list.into_iter().next());
+                    let der = der.unwrap_or(bytes);
+                    let issuer = Certificate::parse(&der)
+                        .with_context(|| format!("{} is no certificate", path.display()))?
+                        .issuer_cn();
+                    let kind = if issuer.starts_with("SEV-VLEK") { "VLEK" } else { "VCEK" };
+                    let entry = json!({ "cert_type": kind, "data": der });
+                    match self.primary.get_mut("cert_chain").and_then(Value::as_array_mut) {
+                        Some(list) => list.push(entry),
+                        None => self.primary["cert_chain"] = json!([entry]),
+                    }
+                }
+                Tee::Nvidia => {
+                    let devices = self.primary.get_mut("device_evidence_list").and_then(Value::as_array_mut);
+                    for device in devices.into_iter().flatten() {
+                        device["certificate"] = STANDARD.encode(&bytes).into();
+                    }
+                }
+                other => {
+                    bail!("certificates lie beside snp and nvidia evidence; {other} evidence holds its own")
+                }
+            }
         }
         Ok(self)
     }
@@ -151,6 +184,11 @@ fn of_bytes(raw: &[u8], given: Option<Tee>) -> Result<(Tee, Value)> {
         }
         Tee::Nitro => json!({ "attestation_document": STANDARD.encode(raw) }),
         Tee::Cca => json!({ "token": raw }),
+        // The certificates come with --certificate; the report says whether it is a switch's by its opaque data, and
+        // the generation is only the attester's word.
+        Tee::Nvidia => {
+            json!({"device_evidence_list": [{"arch": "HOPPER", "evidence": STANDARD.encode(raw), "certificate": ""}]})
+        }
         other => bail!("{other} evidence has no form in bytes; give its JSON"),
     };
     Ok((tee, primary))

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 pub struct Posture {
     /// Whether the host may read the guest with a debugger.
     pub debug: Option<bool>,
+    /// Whether the host may read and write the registers of a guest that it interrupts (CSV without ES).
+    pub open_registers: Option<bool>,
     /// Whether the guest may be moved by a migration agent or service.
     pub migration: Option<bool>,
     /// Whether two threads may share a core.

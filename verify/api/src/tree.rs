@@ -141,9 +141,14 @@ impl Check {
         self.outcome == Outcome::Failed || self.children.iter().any(Self::has_failed)
     }
 
-    /// Whether a passed check with a code ending in this segment is here.
+    /// Whether a passed check with a code ending in this segment is here. One of what only came beside the evidence
+    /// (as `snp.crl.signature`) proves nothing of the evidence.
     pub(crate) fn proves(&self, segment: &str) -> bool {
-        let named = self.code.rsplit('.').next() == Some(segment) && self.outcome == Outcome::Passed;
+        const BESIDE: [&str; 5] = ["init-data", "collateral", "crl", "ocsp", "rim"];
+        let mut segments = self.code.rsplit('.');
+        let named = segments.next() == Some(segment)
+            && !segments.any(|subject| BESIDE.contains(&subject))
+            && self.outcome == Outcome::Passed;
         named || self.children.iter().any(|child| child.proves(segment))
     }
 
@@ -212,6 +217,23 @@ mod tests {
             let name = checks.remove(missing).code;
             let reasons = Verified::from_checks((), checks).expect_err(&name);
             assert!(reasons.iter().any(|check| check.has_failed()), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_came_beside_the_evidence_proves_nothing_of_it() {
+        for (missing, beside) in [
+            (0, "tdx.collateral.signature"),
+            (0, "snp.crl.signature"),
+            (0, "nvidia.rim.signature"),
+            (1, "tdx.collateral.chain"),
+            (3, "snp.init-data.binding"),
+        ] {
+            let mut checks = obligatory();
+            checks[missing] = Check::passed(beside, "ok");
+            let reasons = Verified::from_checks((), checks).expect_err(beside);
+            let last = crate::OBLIGATORY[missing];
+            assert!(reasons.iter().any(|check| check.code == format!("verify.{last}")), "{beside}");
         }
     }
 

@@ -52,9 +52,17 @@ fn compared(
     name: &str,
     sent: Option<&InitData>,
 ) -> Option<Check> {
-    // Not named: the value leaves it open, and is refused as incomplete where it may not.
     let expected = reference.registers().get(name);
-    Some(match claims.registers.get(name) {
+    let quoted = claims.registers.get(name);
+    if let (None, Some(quoted)) = (expected, quoted)
+        && *quoted != Digest::zero(quoted.algorithm())
+        && !reference.missing_registers().iter().any(|missing| missing == name)
+    {
+        // A register that is there only with init-data (Nitro), and none was expected.
+        return Some(differs(reference, name, sent, quoted));
+    }
+    // Not named: the value leaves it open, and is refused as incomplete where it may not.
+    Some(match quoted {
         None => Check::failed(CODE, format!("The evidence does not quote {}", registers::label(name)))
             .expected(expected?.to_string()),
         Some(quoted) if expected? == quoted => as_expected(reference),

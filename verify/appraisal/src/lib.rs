@@ -119,7 +119,7 @@ pub fn appraise(verified: &Verified<Claims>, by: &Standards<'_>, sent: &Sent<'_>
             );
             let seen = trust::vector(claims, &checks, true);
             let evidence = Value::Object(annotated_evidence(claims, sent));
-            let appraised = said::by_policy(policy, &evidence);
+            let appraised = said::by_policy(policy, &evidence, claims.hardware);
             checks.push(appraised.check);
             checks.extend(guest.into_iter().map(informing));
             (trust::tempered(appraised.trust, &seen), appraised.identifiers)

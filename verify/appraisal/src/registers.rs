@@ -9,6 +9,7 @@ use coffer_core_launch::{Component, ReferenceValues, init_data_register, registe
 pub(crate) fn label(name: &str) -> String {
     match name {
         "measurement" | "measure" => "the launch digest".to_owned(),
+        "platform" => "the platform's software".to_owned(),
         _ => match name.strip_prefix("pcr") {
             Some(number) => format!("register {number}"),
             None => format!("register {}", name.to_ascii_uppercase()),
@@ -69,6 +70,7 @@ fn by_design(platform: Tee, name: &str) -> &'static [Component] {
         (Tee::Nitro, "pcr1") => &[Kernel],
         (Tee::Nitro, "pcr8") => &[Signer],
         (Tee::Cca, "rim") => &[Firmware, Vcpus],
+        (Tee::Cca, "platform") => &[Firmware],
         (Tee::Csv, "measure") => &[Firmware, Kernel, CommandLine, Initrd],
         (Tee::Tpm | Tee::AzSnpVtpm | Tee::AzTdxVtpm, name) => match name {
             "pcr0" | "pcr2" => &[Firmware],

@@ -4,6 +4,8 @@ use coffer_core_evidence::ar4si::{Appraiser, Status, TrustVector};
 use coffer_verify_api::Check;
 use serde_json::Value;
 
+use crate::trust::of_software;
+
 /// The policy's answer.
 pub(crate) struct Said {
     pub(crate) trust: TrustVector,
@@ -12,15 +14,20 @@ pub(crate) struct Said {
     pub(crate) check: Check,
 }
 
-/// Asks the policy. One that gives no answer affirms nothing.
-pub(crate) fn by_policy(policy: &dyn Appraiser, evidence: &Value) -> Said {
+/// Asks the policy about evidence of hardware, or else of software. One that gives no answer affirms nothing.
+pub(crate) fn by_policy(policy: &dyn Appraiser, evidence: &Value, hardware: bool) -> Said {
     let group = |children| Check::group("appraisal", "The owner's appraisal policy", children);
     match policy.appraise(evidence) {
         Ok(appraised) => {
-            let trust = appraised.trust;
+            let (trust, unearned) = match hardware {
+                true => (appraised.trust, Vec::new()),
+                false => of_software(appraised.trust),
+            };
             let claims = trust.claims().into_iter().filter(|(_, value)| *value != 0);
             let mut children: Vec<Check> = claims.map(|(name, value)| claim(name, value)).collect();
-            if children.is_empty() {
+            let nothing = children.is_empty();
+            children.extend(unearned.into_iter().map(no_hardware));
+            if nothing {
                 let nothing =
                     Check::unavailable("appraisal.nothing", "The policy claims nothing of this evidence");
                 children.push(nothing.expected("a claim such as `executables`").remedy(
@@ -37,6 +44,13 @@ pub(crate) fn by_policy(policy: &dyn Appraiser, evidence: &Value) -> Said {
             Said { trust: TrustVector::default(), identifiers: None, check: group(vec![failed]) }
         }
     }
+}
+
+fn no_hardware(name: &str) -> Check {
+    let noun = name.replace('-', " ");
+    let title =
+        format!("The policy affirms the {noun}, which counts for nothing: the evidence is from software");
+    Check::informational(format!("appraisal.{name}"), title).expected("evidence of hardware").found("0")
 }
 
 fn claim(name: &str, value: i16) -> Check {

@@ -6,9 +6,11 @@
 //! |---|---|---|---|
 //! | instance identity | 2: the chain leads to this instance | — | 96 a denied chip, 97 one that is not allowed |
 //! | hardware | 2: genuine, patched as asked; 0 for software | TCB status, advisory, stale collateral | 96 the same refused, 97 a generation that is not allowed |
-//! | configuration | 2: as the reference value says | debug, migration, SMT, level, service TD, accepted with a warning | 96 the same refused; settings that differ |
+//! | configuration | 2: as the reference value says | debug, open registers, migration, SMT, level, service TD, accepted with a warning | 96 the same refused; settings that differ |
 //! | executables | 2: boot and, by the init-data's container policy, what runs after it; 3: boot alone | — | 96 code that differs, or no reference value |
-//! | runtime opaque | 2: hardware without debug; 0 for software | debug, accepted with a warning | 96 debug, refused |
+//! | runtime opaque | 2: hardware without debug; 0 for software | debug or open registers, accepted with a warning | 96 the same, refused |
+//!
+//! Of software nobody, an owner's policy neither, affirms hardware or what only hardware hides.
 //!
 //! The file system, the storage and sourced data are not seen by an appraisal: 0.
 
@@ -31,7 +33,7 @@ enum Aspect {
     Executables,
     /// Both of the last, where it is not known which.
     Guest,
-    /// Debugging opens the memory, too.
+    /// Debugging opens the memory, too, and so do open registers.
     Debug,
 }
 
@@ -39,7 +41,7 @@ enum Aspect {
 fn aspect(code: &str) -> Option<(Aspect, i16)> {
     let (group, rest) = code.split_once('.')?;
     Some(match (group, rest) {
-        ("platform", "debug") => (Aspect::Debug, BAD),
+        ("platform", "debug" | "open-registers") => (Aspect::Debug, BAD),
         ("platform", "migration" | "smt" | "vmpl" | "service-td") => (Aspect::Configuration, BAD),
         ("platform", "chip.not-allowed") => (Aspect::Identity, UNKNOWN),
         ("platform", "chip.denied" | "chip.hidden") => (Aspect::Identity, BAD),
@@ -64,7 +66,7 @@ fn aspect(code: &str) -> Option<(Aspect, i16)> {
 /// travels, is the expected one.
 pub(crate) fn vector(claims: &Claims, checks: &[Check], workload: bool) -> TrustVector {
     let hardware = if claims.hardware { GOOD } else { 0 };
-    let open = claims.posture.debug == Some(true);
+    let open = [claims.posture.debug, claims.posture.open_registers].contains(&Some(true));
     let mut vector = TrustVector {
         instance_identity: GOOD,
         configuration: GOOD,
@@ -111,6 +113,20 @@ fn worst(one: i16, other: i16) -> i16 {
         true => other,
         false => one,
     }
+}
+
+/// What an owner's policy says of software, without the claims that only hardware can earn (I-6); with their names.
+pub(crate) fn of_software(mut said: TrustVector) -> (TrustVector, Vec<&'static str>) {
+    let mut unearned = Vec::new();
+    for name in ["hardware", "runtime-opaque", "storage-opaque"] {
+        if let Some(claim) = said.claim_mut(name)
+            && Status::of_claim(*claim) == Status::Affirming
+        {
+            *claim = 0;
+            unearned.push(name);
+        }
+    }
+    (said, unearned)
 }
 
 /// What an owner's policy says, made worse where the platform's checks are worse than a warning tells.

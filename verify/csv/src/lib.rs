@@ -173,6 +173,7 @@ fn posture(report: &Report, pek: &Certificate, serial: &str) -> Posture {
     };
     Posture {
         debug: Some(!report.policy.nodbg()),
+        open_registers: Some(!report.policy.csv3() && !report.policy.es()),
         migration: Some(!report.policy.nosend()),
         tcb: Some(Tcb { components, ..Tcb::default() }),
         chip: Some(hex::encode(serial)),

@@ -66,6 +66,7 @@ fn a_report_of_each_layout_is_accepted_with_its_claims() {
     assert_eq!(claims.posture.debug, Some(false));
     assert_eq!(claims.posture.migration, Some(false));
     assert_eq!(claims.posture.generation.as_deref(), Some("CSV3"));
+    assert_eq!(claims.posture.open_registers, Some(false));
     assert_eq!(claims.posture.tcb.as_ref().unwrap().components["api-minor"], 4);
 
     let extended = verified(&fixture, &fixture.evidence(&CsvReport { extended: true, ..report() }, None));
@@ -82,6 +83,7 @@ fn a_debug_guest_is_genuine_and_says_so() {
     assert_eq!(debug.get().posture.debug, Some(true));
     assert_eq!(debug.get().posture.migration, Some(true));
     assert_eq!(debug.get().posture.generation.as_deref(), Some("CSV"));
+    assert_eq!(debug.get().posture.open_registers, Some(true));
 }
 
 #[test]

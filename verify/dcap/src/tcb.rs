@@ -146,34 +146,109 @@ pub(crate) fn join(whole: Grade, part: &Grade) -> Grade {
     Grade { status: converge(whole.status, part.status), date: whole.date.min(part.date), advisories }
 }
 
-/// Only a part that is out of date or revoked changes the status of the whole.
+/// The worst of both: what either of them lacks, the whole lacks.
 fn converge(whole: TcbStatus, part: TcbStatus) -> TcbStatus {
-    use TcbStatus::{
-        ConfigurationAndSWHardeningNeeded, ConfigurationNeeded, OutOfDate, OutOfDateConfigurationNeeded,
-        Revoked, SWHardeningNeeded, UpToDate,
-    };
-    match (part, whole) {
-        (Revoked, _) => Revoked,
-        (OutOfDate, UpToDate | SWHardeningNeeded) => OutOfDate,
-        (OutOfDate, ConfigurationNeeded | ConfigurationAndSWHardeningNeeded) => OutOfDateConfigurationNeeded,
-        _ => whole,
-    }
-}
-
-/// The status of a TD that was launched under one TCB and runs on another, after a TD-preserving update.
-pub(crate) fn relaunch(launched: TcbStatus, current: TcbStatus) -> TcbStatus {
     use TcbStatus::{
         ConfigurationAndSWHardeningNeeded, ConfigurationNeeded, OutOfDate, OutOfDateConfigurationNeeded,
         Revoked, SWHardeningNeeded, TDRelaunchAdvised, TDRelaunchAdvisedConfigurationNeeded, UpToDate,
     };
+    let either = |statuses: &[TcbStatus]| statuses.contains(&whole) || statuses.contains(&part);
+    let configuration = either(&[
+        ConfigurationNeeded,
+        ConfigurationAndSWHardeningNeeded,
+        OutOfDateConfigurationNeeded,
+        TDRelaunchAdvisedConfigurationNeeded,
+    ]);
+    let hardening = either(&[SWHardeningNeeded, ConfigurationAndSWHardeningNeeded]);
+    if either(&[Revoked]) {
+        return Revoked;
+    }
+    if either(&[OutOfDate, OutOfDateConfigurationNeeded]) {
+        return if configuration { OutOfDateConfigurationNeeded } else { OutOfDate };
+    }
+    if either(&[TDRelaunchAdvised, TDRelaunchAdvisedConfigurationNeeded]) {
+        return if configuration { TDRelaunchAdvisedConfigurationNeeded } else { TDRelaunchAdvised };
+    }
+    match (configuration, hardening) {
+        (true, true) => ConfigurationAndSWHardeningNeeded,
+        (true, false) => ConfigurationNeeded,
+        (false, true) => SWHardeningNeeded,
+        (false, false) => UpToDate,
+    }
+}
+
+/// The status of a TD that was launched under one TCB and runs on another, after a TD-preserving update. Starting it
+/// again mends only what the TCB that runs now has mended.
+pub(crate) fn relaunch(launched: TcbStatus, current: TcbStatus) -> TcbStatus {
+    use TcbStatus::{
+        ConfigurationAndSWHardeningNeeded, ConfigurationNeeded, OutOfDate, OutOfDateConfigurationNeeded,
+        SWHardeningNeeded, TDRelaunchAdvised, TDRelaunchAdvisedConfigurationNeeded, UpToDate,
+    };
     match (launched, current) {
-        (_, Revoked) => Revoked,
         (OutOfDate, UpToDate | SWHardeningNeeded) => TDRelaunchAdvised,
         (OutOfDate, ConfigurationNeeded | ConfigurationAndSWHardeningNeeded)
         | (
             OutOfDateConfigurationNeeded,
             UpToDate | SWHardeningNeeded | ConfigurationNeeded | ConfigurationAndSWHardeningNeeded,
         ) => TDRelaunchAdvisedConfigurationNeeded,
-        _ => launched,
+        _ => converge(launched, current),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use TcbStatus::{
+        ConfigurationAndSWHardeningNeeded, ConfigurationNeeded, OutOfDate, OutOfDateConfigurationNeeded,
+        Revoked, SWHardeningNeeded, TDRelaunchAdvised, TDRelaunchAdvisedConfigurationNeeded, UpToDate,
+    };
+
+    use super::*;
+
+    const ALL: [TcbStatus; 9] = [
+        UpToDate,
+        SWHardeningNeeded,
+        ConfigurationNeeded,
+        ConfigurationAndSWHardeningNeeded,
+        TDRelaunchAdvised,
+        TDRelaunchAdvisedConfigurationNeeded,
+        OutOfDate,
+        OutOfDateConfigurationNeeded,
+        Revoked,
+    ];
+
+    #[test]
+    fn a_part_never_makes_the_whole_better_and_its_own_defect_is_never_lost() {
+        for whole in ALL {
+            assert_eq!(converge(whole, whole), whole);
+            assert_eq!(converge(whole, UpToDate), whole);
+            for part in ALL {
+                let both = converge(whole, part);
+                assert_eq!(both, converge(part, whole));
+                assert_eq!(both == UpToDate, whole == UpToDate && part == UpToDate, "{whole:?} {part:?}");
+                assert_eq!(both == Revoked, whole == Revoked || part == Revoked, "{whole:?} {part:?}");
+                let late = |status| matches!(status, OutOfDate | OutOfDateConfigurationNeeded);
+                if late(whole) || late(part) {
+                    assert!(late(both) || both == Revoked, "{whole:?} {part:?} {both:?}");
+                }
+            }
+        }
+        assert_eq!(converge(OutOfDate, ConfigurationNeeded), OutOfDateConfigurationNeeded);
+        assert_eq!(converge(UpToDate, OutOfDateConfigurationNeeded), OutOfDateConfigurationNeeded);
+        assert_eq!(converge(SWHardeningNeeded, ConfigurationNeeded), ConfigurationAndSWHardeningNeeded);
+    }
+
+    #[test]
+    fn a_td_is_no_better_than_the_tcb_that_it_runs_on_now() {
+        for launched in ALL {
+            for current in [OutOfDate, OutOfDateConfigurationNeeded, Revoked] {
+                let found = relaunch(launched, current);
+                let bad = matches!(found, OutOfDate | OutOfDateConfigurationNeeded | Revoked);
+                assert!(bad, "{launched:?} {current:?} {found:?}");
+            }
+        }
+        assert_eq!(relaunch(OutOfDate, UpToDate), TDRelaunchAdvised);
+        assert_eq!(relaunch(OutOfDate, ConfigurationNeeded), TDRelaunchAdvisedConfigurationNeeded);
+        assert_eq!(relaunch(UpToDate, UpToDate), UpToDate);
+        assert_eq!(relaunch(UpToDate, ConfigurationNeeded), ConfigurationNeeded);
     }
 }

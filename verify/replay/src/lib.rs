@@ -159,7 +159,9 @@ fn by_resources(resources: &Resources<'_>, verdict: &Verdict, token: &Value) -> 
     let mut causes: Vec<Cause> = Vec::new();
     for path in resources.paths {
         let data = json!({ "plugin": "resource", "resource-path": path, "method": "GET" });
-        match resources.policy.decide(token, &data) {
+        let decision = resources.policy.decide(token, &data);
+        // As the broker: what no hardware protects opens only what a policy that names it opens (I-6).
+        match decision.map(|own| if verdict.hardware { own } else { own.of_software() }) {
             Ok(decision) if decision.is_allowed() => opens.push(path.clone()),
             Ok(decision) => causes.extend(decision.denials.into_iter().map(|denial| Cause {
                 code: denial.code,

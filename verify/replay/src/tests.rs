@@ -95,6 +95,31 @@ fn a_resource_policy_is_replayed_over_the_paths_that_it_opens() {
 }
 
 #[test]
+fn software_evidence_opens_only_what_a_policy_opens_that_names_it() {
+    let references = [reference()];
+    let platform = PlatformPolicy::default();
+    let old = Policy::compile(
+        "package policy\nimport rego.v1\nallow if input.submods.cpu0[\"ear.status\"] == \"affirming\"",
+    );
+    let new = Policy::compile("package policy\nallow := true\ninsecure_software_evidence := true");
+    let (old, new) = (old.unwrap(), new.unwrap());
+    let paths = ["a/key/1".to_owned()];
+    let rules = |policy| Rules {
+        standards: Standards { references: &references, platform: &platform, policy: None },
+        resources: Some(Resources { policy, paths: &paths }),
+    };
+    let good = verified(false, MEASUREMENT);
+    let software = Claims { hardware: false, ..good.get().clone() };
+    let software = Verified::from_checks(software, good.checks().to_vec()).unwrap();
+    let attempts = [attempt("hardware", &good), attempt("software", &software)];
+    let found = replay(&rules(&old), &rules(&new), &attempts);
+    assert_eq!((names(&found.newly_accepted), found.unchanged), (vec!["software"], 1));
+    let before = &found.newly_accepted[0].before;
+    assert_eq!((before.status, before.causes.len()), (Status::Affirming, 1));
+    assert_eq!(before.causes[0].code, "policy.software-evidence");
+}
+
+#[test]
 fn an_appraisal_policy_is_replayed_with_its_values() {
     let platform = PlatformPolicy::default();
     let policy = AppraisalPolicy::compile(

@@ -1,4 +1,7 @@
 //! What genuine reports say, by the names that policies, tokens and appraisals use.
+//!
+//! KBS peers have two dialects: flat names, and the report as it stands under `evidence`. Claims speak both, so that
+//! policies in either run unchanged.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +44,7 @@ pub fn posture(report: &Report, examined: &Examination) -> Posture {
     }
 }
 
-/// Claims under the names of KBS peers, and more beside them.
+/// Claims under the names of KBS peers in both dialects, and more beside them.
 pub fn json(report: &Report, examined: &Examination) -> Map<String, Value> {
     let tcb = |levels: Levels| -> Value {
         let level = |(name, level): (&str, u8)| (name.to_owned(), Value::from(level));
@@ -108,9 +111,87 @@ pub fn json(report: &Report, examined: &Examination) -> Map<String, Value> {
     say("signing_key", signed_with.into());
     if let Some(product) = &examined.product {
         say("product", product.as_str().into());
+        say("generation", product.to_ascii_lowercase().into());
     }
     if let Some(provider) = &examined.provider {
         say("csp_id", provider.as_str().into());
     }
+    say("evidence", evidence(report));
     claims
+}
+
+/// The report by the names of its fields, as newer KBS peers have it. What a report of this version or product does
+/// not have is null.
+fn evidence(report: &Report) -> Value {
+    let tcb = |levels: Levels| {
+        json!({
+            "fmc": levels.fmc,
+            "bootloader": levels.bootloader,
+            "tee": levels.tee,
+            "snp": levels.snp,
+            "microcode": levels.microcode,
+        })
+    };
+    let firmware = |Version { major, minor, build }: Version| {
+        json!({
+            "major": major,
+            "minor": minor,
+            "build": build,
+        })
+    };
+    let cpuid = report.cpuid();
+    json!({
+        "version": report.version(),
+        "guest_svn": report.guest_svn(),
+        "policy": {
+            "abi_major": report.policy_abi_major(),
+            "abi_minor": report.policy_abi_minor(),
+            "smt_allowed": report.smt_allowed(),
+            "migrate_ma_allowed": report.migration_allowed(),
+            "debug_allowed": report.debug_allowed(),
+            "single_socket_required": report.single_socket(),
+            "cxl_allowed": report.cxl_allowed(),
+            "mem_aes_256_xts": report.aes_256_xts_required(),
+            "rapl_dis": report.rapl_disable_required(),
+            "ciphertext_hiding": report.ciphertext_hiding_required(),
+            "page_swap_disabled": report.page_swap_disabled(),
+        },
+        "plat_info": {
+            "smt_enabled": report.smt_enabled(),
+            "tsme_enabled": report.tsme_enabled(),
+            "ecc_enabled": report.ecc_enabled(),
+            "rapl_disabled": report.rapl_disabled(),
+            "ciphertext_hiding_enabled": report.ciphertext_hiding_enabled(),
+            "alias_check_complete": report.alias_check_complete(),
+            "tio_enabled": report.tio_enabled(),
+        },
+        "key_info": {
+            "author_key_en": report.author_key_enabled(),
+            "mask_chip_key": report.mask_chip_key(),
+            "signing_key": report.key_info() >> 2 & 7,
+        },
+        "current_tcb": tcb(report.current_tcb()),
+        "reported_tcb": tcb(report.reported_tcb()),
+        "committed_tcb": tcb(report.committed_tcb()),
+        "launch_tcb": tcb(report.launch_tcb()),
+        "current": firmware(report.current_version()),
+        "committed": firmware(report.committed_version()),
+        "family_id": hex::encode(report.family_id()),
+        "image_id": hex::encode(report.image_id()),
+        "vmpl": report.vmpl(),
+        "sig_algo": report.signature_algorithm(),
+        "measurement": hex::encode(report.measurement()),
+        "report_data": hex::encode(report.report_data()),
+        "host_data": hex::encode(report.host_data()),
+        "id_key_digest": hex::encode(report.id_key_digest()),
+        "author_key_digest": hex::encode(report.author_key_digest()),
+        "report_id": hex::encode(report.report_id()),
+        "report_id_ma": hex::encode(report.report_id_ma()),
+        "chip_id": hex::encode(report.chip_id()),
+        "cpu_id_fam_id": cpuid.map(|cpuid| cpuid.family),
+        "cpu_id_mod_id": cpuid.map(|cpuid| cpuid.model),
+        "cpu_id_step": cpuid.map(|cpuid| cpuid.stepping),
+        "launch_mit_vector": report.launch_mitigations(),
+        "current_mit_vector": report.current_mitigations(),
+    })
 }

@@ -150,24 +150,99 @@ fn body(report: &TdReport) -> Value {
 }
 
 /// What policies for releases of upstream before 0.12 ask for: digests by what they are of.
+///
+/// A log proves the digests and their order in each register, and not the texts beside most of them: whoever runs in
+/// the guest may name an event as it likes. So these claims prove nothing alone; values of whole registers do. What
+/// could be two events' is claimed of none.
 fn ccel(events: &[Event]) -> Value {
-    let mut said = Map::new();
-    for event in events {
+    let mut said: BTreeMap<&str, Option<String>> = BTreeMap::new();
+    // What the firmware measures when it is left (TCG PC Client Platform Firmware Profile, "EV_EFI_ACTION"). The
+    // digest cannot be hidden by another name for its event.
+    let leaving = Digest::of(Algorithm::Sha384, b"Exit Boot Services Invocation");
+    let leaves = |event: &Event| event.register == 2 && event.digest(Algorithm::Sha384) == Some(&leaving);
+    let end = events.iter().position(leaves).unwrap_or(events.len());
+    for (place, event) in events.iter().enumerate() {
         let Some(digest) = event.digest(Algorithm::Sha384) else { continue };
         let text = String::from_utf8_lossy(&event.data);
-        let name = match event.kind {
-            EventType::EFI_BOOT_SERVICES_APPLICATION if is_kernel(event) => "kernel",
-            EventType::EFI_PLATFORM_FIRMWARE_BLOB2 if text.contains("td_payload") => "kernel",
-            EventType::EVENT_TAG if text.contains("LOADED_IMAGE::LoadOptions") => "cmdline",
-            EventType::EVENT_TAG if text.contains("Linux initrd") => "initrd",
+        let name = match (event.kind, event.register) {
+            // The firmware loads nothing after it was left.
+            (EventType::EFI_BOOT_SERVICES_APPLICATION, 2) if is_kernel(event) && place < end => "kernel",
+            (EventType::EFI_PLATFORM_FIRMWARE_BLOB2, 1 | 2) if text.contains("td_payload") => "kernel",
+            (EventType::EVENT_TAG, 3) if text.contains("LOADED_IMAGE::LoadOptions") => "cmdline",
+            (EventType::EVENT_TAG, 3) if text.contains("Linux initrd") => "initrd",
             _ => continue,
         };
-        said.insert(name.to_owned(), digest.hex().into());
+        said.entry(name).and_modify(|known| *known = None).or_insert_with(|| Some(digest.hex()));
     }
-    Value::Object(said)
+    let said = said.into_iter().filter_map(|(name, digest)| Some((name.to_owned(), digest?.into())));
+    Value::Object(said.collect())
 }
 
 fn is_kernel(event: &Event) -> bool {
     let named: Vec<u8> = "kernel\0".encode_utf16().flat_map(u16::to_le_bytes).collect();
     event.data.windows(named.len()).any(|window| window == named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(register: u32, kind: EventType, data: &[u8], measured: &[u8]) -> Event {
+        let digests = vec![Digest::of(Algorithm::Sha384, measured)];
+        Event { register, kind, digests, data: data.to_vec() }
+    }
+
+    fn kernel(measured: &[u8]) -> Event {
+        let path: Vec<u8> = "kernel\0".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        event(2, EventType::EFI_BOOT_SERVICES_APPLICATION, &path, measured)
+    }
+
+    fn leaving() -> Event {
+        let text = b"Exit Boot Services Invocation";
+        event(2, EventType::EFI_ACTION, text, text)
+    }
+
+    fn hex(measured: &[u8]) -> String {
+        Digest::of(Algorithm::Sha384, measured).hex()
+    }
+
+    #[test]
+    fn each_name_is_claimed_of_the_one_event_that_can_be_it() {
+        let events = [
+            kernel(b"kernel"),
+            leaving(),
+            event(3, EventType::EVENT_TAG, b"LOADED_IMAGE::LoadOptions", b"options"),
+            event(3, EventType::EVENT_TAG, b"Linux initrd", b"initrd"),
+        ];
+        let expected =
+            json!({"kernel": hex(b"kernel"), "cmdline": hex(b"options"), "initrd": hex(b"initrd")});
+        assert_eq!(ccel(&events), expected);
+        let payload = event(2, EventType::EFI_PLATFORM_FIRMWARE_BLOB2, b"td_payload", b"payload");
+        assert_eq!(ccel(&[payload]), json!({"kernel": hex(b"payload")}));
+    }
+
+    #[test]
+    fn a_running_kernel_cannot_name_another_one_in_its_place() {
+        // Its own event under another name, and the approved one's after the firmware was left, whatever it is called.
+        let own = event(2, EventType::EFI_BOOT_SERVICES_APPLICATION, b"shell", b"evil");
+        let mut renamed = leaving();
+        renamed.kind = EventType::EVENT_TAG;
+        renamed.data.clear();
+        for left in [leaving(), renamed] {
+            assert_eq!(ccel(&[own.clone(), left.clone(), kernel(b"approved")]), json!({}));
+            let claimed = ccel(&[kernel(b"evil"), left, kernel(b"approved")]);
+            assert_eq!(claimed, json!({"kernel": hex(b"evil")}));
+        }
+    }
+
+    #[test]
+    fn what_could_be_two_events_is_claimed_of_none() {
+        assert_eq!(ccel(&[kernel(b"evil"), kernel(b"approved")]), json!({}));
+        for text in ["LOADED_IMAGE::LoadOptions", "Linux initrd"] {
+            let tag =
+                |register, measured: &[u8]| event(register, EventType::EVENT_TAG, text.as_bytes(), measured);
+            assert_eq!(ccel(&[tag(3, b"evil"), tag(3, b"approved"), tag(3, b"third")]), json!({}));
+            assert_eq!(ccel(&[tag(4, b"approved"), tag(2, b"approved")]), json!({}), "another register");
+        }
+    }
 }

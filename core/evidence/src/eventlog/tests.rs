@@ -252,8 +252,10 @@ fn own_log(events: &[Event]) -> Vec<u8> {
     log.extend([0; 20]);
     log.extend(u32::try_from(spec.len()).unwrap().to_le_bytes());
     log.extend(spec);
+    // Each beside the header alone: appending reads what is there before.
+    let header = log.clone();
     for event in events {
-        log = EventLog::append(&log, event).unwrap();
+        log.extend(&EventLog::append(&header, event).unwrap()[header.len()..]);
     }
     log
 }

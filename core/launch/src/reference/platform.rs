@@ -42,11 +42,14 @@ pub const fn init_data_register(platform: Tee) -> Option<&'static str> {
         Tee::Snp => Some("host-data"),
         Tee::Sgx => Some("configid"),
         Tee::Cca => Some("rpv"),
+        // No field at launch: the enclave itself extends and locks it, and only then it is in the document.
+        Tee::Nitro => Some("pcr16"),
         _ => None,
     }
 }
 
-/// The register that binds init-data and its value for this digest; zero if no init-data was given.
+/// The register that binds init-data and its value for this digest; zero if no init-data was given, and none where
+/// the platform then has no such register.
 pub fn place_init_data(
     platform: Tee,
     bank: Algorithm,
@@ -61,6 +64,11 @@ pub fn place_init_data(
     };
     let zero = Digest::zero(field);
     let value = match (digest, register_index(platform, name)) {
+        (None, _) if platform == Tee::Nitro => return None,
+        // SPEC: AWS Nitro Secure Module, ExtendPCR: the data as they are, in a bank of SHA-384.
+        (Some(digest), _) if platform == Tee::Nitro => {
+            Digest::zero(Algorithm::Sha384).extend(digest.as_bytes())
+        }
         (None, _) => zero,
         (Some(digest), None) => init_data_in_bank(digest, field),
         (Some(digest), Some(_)) => zero.extend(init_data_in_bank(digest, field).as_bytes()),
@@ -86,7 +94,8 @@ pub(super) fn obligatory(platform: Tee) -> &'static [&'static [&'static str]] {
         Tee::AzTdxVtpm => &[&["mrtd", "pcr4", "pcr7", "pcr8", "pcr9", "pcr11", "pcr12"]],
         // SPEC: AWS Nitro Enclaves: image, kernel with bootstrap, application. The others name instance and signer.
         Tee::Nitro => &[&["pcr0", "pcr1", "pcr2"]],
-        Tee::Cca => &[&["rim", "rpv"]],
+        // The monitor guards the realm and signs for it, so whoever may choose the platform's software says anything.
+        Tee::Cca => &[&["rim", "rpv", "platform"]],
         Tee::Csv => &[&["measure"]],
         _ => &[],
     }

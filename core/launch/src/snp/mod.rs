@@ -49,23 +49,30 @@ pub enum Vmm {
     /// QEMU with KVM.
     #[default]
     Qemu,
-    /// Amazon EC2.
+    /// Amazon EC2, as it launched guests until the spring of 2026.
     Ec2,
+    /// Amazon EC2 since then: RDX holds what KVM sets at reset. Guests that were launched before keep the other.
+    Ec2Since2026,
     /// Google Compute Engine.
     Gce,
 }
 
 impl Vmm {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Qemu, Self::Ec2, Self::Gce];
+    pub const ALL: [Self; 4] = [Self::Qemu, Self::Ec2, Self::Ec2Since2026, Self::Gce];
 
     /// The name, as in `qemu`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Qemu => "qemu",
             Self::Ec2 => "ec2",
+            Self::Ec2Since2026 => "ec2-2026",
             Self::Gce => "gce",
         }
+    }
+
+    const fn is_ec2(self) -> bool {
+        matches!(self, Self::Ec2 | Self::Ec2Since2026)
     }
 }
 
@@ -75,7 +82,7 @@ impl std::str::FromStr for Vmm {
     fn from_str(text: &str) -> Result<Self, LaunchError> {
         Self::ALL.into_iter().find(|vmm| vmm.name() == text).ok_or_else(|| LaunchError::Vmm {
             found: text.chars().take(64).collect(),
-            known: "qemu, ec2, gce",
+            known: "qemu, ec2, ec2-2026, gce",
         })
     }
 }
@@ -197,7 +204,7 @@ impl Machine {
             self.section(&mut digest, section, shape)?;
         }
         // Amazon's launcher adds this page last.
-        if shape.vmm == Vmm::Ec2 {
+        if shape.vmm.is_ec2() {
             for section in self.sections.iter().filter(|section| section.kind == SevSection::CPUID) {
                 digest.page(PageKind::Cpuid, section.gpa);
             }
@@ -222,7 +229,7 @@ impl Machine {
             (SevSection::MEMORY, Vmm::Gce) => digest.pages(PageKind::Unmeasured, gpa, size),
             (SevSection::MEMORY | SevSection::SVSM_CAA, _) => digest.pages(PageKind::Zero, gpa, size),
             (SevSection::SECRETS, _) => digest.page(PageKind::Secrets, gpa),
-            (SevSection::CPUID, Vmm::Ec2) => {}
+            (SevSection::CPUID, vmm) if vmm.is_ec2() => {}
             (SevSection::CPUID, _) => digest.page(PageKind::Cpuid, gpa),
             (SevSection::KERNEL_HASHES, _) => match (&shape.hashes, self.hashes_at) {
                 (Some(hashes), Some(at)) => {

@@ -13,6 +13,8 @@ pub(crate) const RESET_VECTOR: u64 = 0xffff_fff0;
 /// The PAT after reset, and as Google's hypervisor sets it.
 const PAT: u64 = 0x0007_0406_0007_0406;
 const PAT_GCE: u64 = 0x0007_0106;
+/// What KVM sets where the launcher names no processor.
+const RDX_AT_RESET: u64 = 0x600;
 
 /// What differs between launchers.
 struct Flavour {
@@ -37,16 +39,18 @@ impl Flavour {
                 fcw: 0x37f,
                 pat: PAT,
             },
-            Vmm::Ec2 => Self {
+            Vmm::Ec2 | Vmm::Ec2Since2026 => Self {
                 cs: if first { 0x9a } else { 0x9b },
                 ss: 0x92,
                 tr: 0x83,
-                rdx: 0,
+                rdx: if vmm == Vmm::Ec2 { 0 } else { RDX_AT_RESET },
                 mxcsr: 0,
                 fcw: 0,
                 pat: PAT,
             },
-            Vmm::Gce => Self { cs: 0x9b, ss: 0x93, tr: 0x8b, rdx: 0x600, mxcsr: 0, fcw: 0, pat: PAT_GCE },
+            Vmm::Gce => {
+                Self { cs: 0x9b, ss: 0x93, tr: 0x8b, rdx: RDX_AT_RESET, mxcsr: 0, fcw: 0, pat: PAT_GCE }
+            }
         }
     }
 }

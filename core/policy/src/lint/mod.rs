@@ -123,6 +123,7 @@ fn unusable(report: &mut Report, error: &PolicyError) {
         PolicyError::Syntax { v1, .. } => ("syntax", v1.clone()),
         PolicyError::Package { .. } => ("package", error.to_string()),
         PolicyError::NoRule | PolicyError::NoClaims => ("no-rule", error.to_string()),
+        PolicyError::Clock { .. } => ("clock", error.to_string()),
         PolicyError::TooLong { .. } => ("too-long", error.to_string()),
         PolicyError::Claim { .. } => ("trust-claim", error.to_string()),
         _ => ("evaluation", error.to_string()),
@@ -178,7 +179,7 @@ fn unknown_bounds(report: &mut Report, module: &read::Module) {
 /// Rules that nobody asks for: neither the engine's caller nor another rule.
 fn unused(report: &mut Report, module: &read::Module, kind: Kind) {
     let asked = |name: &str| match kind {
-        Kind::Resource => matches!(name, "deny" | "allow"),
+        Kind::Resource => matches!(name, "deny" | "allow" | crate::SOFTWARE),
         Kind::Appraisal => {
             let object = module.rules.iter().any(|rule| rule.name == "trust_claims");
             let own = coffer_core_evidence::ar4si::TrustVector::NAMES

@@ -159,13 +159,17 @@ fn resource_policies_are_tried_with_results_that_few_owners_want() {
         codes(Kind::Resource, &rego).into_iter().map(|(code, _)| code).collect()
     };
     let status = "input.submods.cpu0[\"ear.status\"] == \"affirming\"";
-    assert_eq!(allows(status), ["lint.allows-software"]);
+    // Not named, software gets nothing, whatever the other rules say.
+    assert_eq!(allows(status), [""; 0]);
+    let named = format!("{status}\n}}\ninsecure_software_evidence if {{\n    input.submods");
+    assert_eq!(allows(&named), ["lint.allows-software"]);
     let hardware = "input.submods.cpu0[\"ear.veraison.annotated-evidence\"].coffer.hardware == true";
     assert_eq!(allows(&format!("{status}\n    {hardware}")), [""; 0]);
     assert_eq!(
-        allows("input.submods"),
-        ["lint.allows-debug", "lint.allows-refused", "lint.allows-software", "lint.allows-warning"]
+        allows("input.submods.cpu0[\"ear.status\"]"),
+        ["lint.allows-debug", "lint.allows-refused", "lint.allows-warning"]
     );
+    assert_eq!(allows("input.submods"), ["lint.allows-anyone"]);
     assert_eq!(allows("true"), ["lint.allows-anyone"]);
     // A path and init-data that the policy names are found.
     let narrow = "startswith(data[\"resource-path\"], \"alice/\")\n    input.submods.cpu0[\"ear.veraison.annotated-evidence\"].init_data == \"ab\"";
@@ -188,7 +192,9 @@ deny contains cause.title if some cause in object.get(about, "causes", [])
 "#;
     assert_eq!(check(Kind::Resource, own).findings, []);
     let old = "package policy\ndefault allow = false\nallow { input.submods.cpu0[\"ear.status\"] == \"affirming\" }";
-    assert_eq!(codes(Kind::Resource, old), [("lint.allows-software".to_owned(), None)]);
+    assert_eq!(codes(Kind::Resource, old), []);
+    let named = format!("{old}\ndefault insecure_software_evidence = true");
+    assert_eq!(codes(Kind::Resource, &named), [("lint.allows-software".to_owned(), None)]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Asking over HTTP with bounds: on time, on length, on attempts, and with respect for a source that is busy.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use coffer_verify_api::Document;
@@ -23,14 +23,20 @@ const BUSY: Duration = Duration::from_secs(10);
 /// No source closes itself for longer.
 const MAX_BUSY: Duration = Duration::from_secs(3600);
 
-/// The way to all sources.
+/// No source is closed for longer to the rest because it refused what only evidence names.
+const MAX_BUSY_BY_EVIDENCE: Duration = Duration::from_secs(10);
+
+/// The way to all sources. Clones share what is closed.
+#[derive(Clone)]
 pub(crate) struct Web {
     client: Client,
     attempts: u32,
     timeout: Duration,
     max_document: usize,
-    /// Sources that asked to be left alone, and until when.
-    closed: Mutex<HashMap<String, Instant>>,
+    /// Sources that asked to be left alone, and until when; also whether for unproven keys.
+    closed: Arc<Mutex<HashMap<(String, bool), Instant>>>,
+    /// Whether this way is for keys that only evidence names.
+    unproven: bool,
 }
 
 /// A successful answer.
@@ -73,7 +79,7 @@ impl Web {
                 return Err(wrong(format!("{}: there is no certificate in it", extra.display())));
             }
         }
-        let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| wrong(error.to_string()))?
@@ -95,8 +101,14 @@ impl Web {
             attempts: settings.attempts.max(1),
             timeout: settings.timeout.duration(),
             max_document: settings.max_document,
-            closed: Mutex::default(),
+            closed: Arc::default(),
+            unproven: false,
         })
+    }
+
+    /// The way for keys that only evidence names: what a source answers to those must not close it for the rest.
+    pub(crate) fn unproven(&self) -> Self {
+        Self { unproven: true, ..self.clone() }
     }
 
     pub(crate) async fn get(&self, url: &str) -> Result<WebAnswer, FetchError> {
@@ -183,7 +195,7 @@ impl Web {
         let until = {
             let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
             closed.retain(|_, until| *until > Instant::now());
-            closed.get(&host(url)).copied()
+            closed.get(&(host(url), self.unproven)).copied()
         };
         let Some(until) = until else { return Ok(()) };
         if until >= end {
@@ -199,7 +211,12 @@ impl Web {
 
     fn close(&self, url: &str, period: Duration) {
         let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
-        closed.insert(host(url), Instant::now() + period);
+        let (host, now) = (host(url), Instant::now());
+        let rest = if self.unproven { period.min(MAX_BUSY_BY_EVIDENCE) } else { period };
+        for (unproven, period) in [(true, period), (false, rest)] {
+            let until = closed.entry((host.clone(), unproven)).or_insert(now);
+            *until = (*until).max(now + period);
+        }
     }
 }
 

@@ -21,7 +21,8 @@ about := object.get(evidence, "coffer", {})
 
 path := object.get(data, "resource-path", "")
 
-# As in `default`: affirmed, and on hardware.
+# As in `default`: affirmed, and on hardware. Evidence from software would be denied without a rule for it, too: only
+# a policy with the rule `insecure_software_evidence := true` accepts it.
 deny contains {"code": cause.code, "message": cause.title} if {
 	some cause in object.get(about, "causes", [])
 }

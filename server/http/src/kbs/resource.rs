@@ -9,7 +9,7 @@ use coffer_core_protocol::error::{Cause, Code};
 use coffer_core_protocol::jwe;
 use coffer_core_protocol::uri::ResourcePath;
 use coffer_server_store::JournalEntry;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::cookie;
 use crate::broker::{Broker, Inner};
@@ -87,6 +87,9 @@ fn tee(cpu: &coffer_core_protocol::ear::Submodule) -> Option<&str> {
 }
 
 /// Asks the policy; gives the causes of its denial, those of the verdict first.
+///
+/// INVARIANT I-6: evidence of which the token does not say that hardware protects it opens nothing under a policy that
+/// does not name software evidence.
 fn decide(inner: &Inner, result: &Attested, path: &ResourcePath) -> Result<Vec<Cause>, Refused> {
     let fault = |error: &dyn std::fmt::Display| {
         tracing::error!(%error, "the resource policy could not be evaluated");
@@ -94,10 +97,14 @@ fn decide(inner: &Inner, result: &Attested, path: &ResourcePath) -> Result<Vec<C
     };
     let data = json!({"plugin": "resource", "resource-path": path.to_string(), "method": "GET"});
     let decision = inner.policy().policy.decide_text(&result.claims, &data).map_err(|error| fault(&error))?;
+    let about = result.ear.cpu().ok().and_then(|cpu| cpu.evidence.get("coffer"));
+    let decision = match about.and_then(|about| about.get("hardware")) == Some(&Value::Bool(true)) {
+        true => decision,
+        false => decision.of_software(),
+    };
     if decision.is_allowed() {
         return Ok(Vec::new());
     }
-    let about = result.ear.cpu().ok().and_then(|cpu| cpu.evidence.get("coffer"));
     let verdict = about.and_then(|about| about.get("causes")).cloned();
     let mut causes: Vec<Cause> =
         verdict.and_then(|causes| serde_json::from_value(causes).ok()).unwrap_or_default();

@@ -25,7 +25,7 @@ use crate::judges::{Judges, all_judges};
 use crate::{Broker, BrokerConfig};
 
 /// `EV_EVENT_TAG`, as the kernel's EFI stub measures its command line with.
-const EVENT_TAG: u32 = 6;
+pub(super) const EVENT_TAG: u32 = 6;
 /// `EV_NO_ACTION`: noted and not measured.
 const NO_ACTION: u32 = 3;
 pub(super) const COMMAND_LINE: &str = "console=ttyS0 quiet";

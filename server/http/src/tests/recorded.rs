@@ -69,8 +69,10 @@ async fn broker(transcript: &Value) -> Lab {
     let lab = Lab::bare(judges, Some(nonce.try_into().unwrap())).await;
     let secret = STANDARD.decode(transcript["plaintext_b64"].as_str().unwrap()).unwrap();
     lab.admin_ok(Method::POST, "/kbs/v0/resource/default/test/1", secret).await;
-    // As the recorded server had it: upstream's policy that allows everything, in its older Rego.
-    let policy = STANDARD.encode("package policy\ndefault allow = true\n");
+    // As the recorded server had it: upstream's policy that allows everything, in its older Rego; and with the rule
+    // without which evidence from nowhere gets nothing here.
+    let policy = "package policy\ndefault allow = true\ndefault insecure_software_evidence = true\n";
+    let policy = STANDARD.encode(policy);
     lab.admin_ok(Method::POST, "/kbs/v0/resource-policy", json!({"policy": policy}).to_string()).await;
     lab
 }

@@ -62,6 +62,38 @@ async fn software_evidence_is_refused_by_default_and_taken_only_by_the_policy_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_owners_policy_releases_nothing_to_software_that_it_does_not_name() {
+    // Upstream's usual resource policy, unchanged.
+    let rego = "package policy\nimport rego.v1\ndefault allow := false\n\
+        allow if input.submods.cpu0[\"ear.status\"] == \"affirming\"\n";
+    let named = format!("{rego}insecure_software_evidence := true\n");
+    let put = async |lab: &Lab, rego: &str| {
+        lab.admin_ok(Method::PUT, "/coffer/v1/policies/resource", json!({"rego": rego}).to_string()).await;
+    };
+    let lab = Lab::start(false).await;
+    let session = lab.attest(COMMAND_LINE).await;
+    assert_eq!(session.verdict().unwrap()["status"], "affirming");
+    // In the same words as `default`, once.
+    let (_, _, default) = refusal(lab.resource(session.token(), "default/key/1").await).await;
+    for refuses in [rego, "package policy\nallow := true", "package policy\ndeny := false"] {
+        put(&lab, refuses).await;
+        let (status, code, body) = refusal(lab.resource(session.token(), "default/key/1").await).await;
+        assert_eq!((status, code.as_str()), (403, "policy.software-evidence"), "{refuses}");
+        assert_eq!(body["causes"], default["causes"], "{refuses}");
+    }
+    put(&lab, &named).await;
+    assert_eq!(lab.resource(session.token(), "default/key/1").await.status(), 200);
+    // It names software; it does not accept what else it refuses.
+    let changed = lab.attest("quiet").await;
+    assert_eq!(refusal(lab.resource(changed.token(), "default/key/1").await).await.0, 403);
+
+    let hardware = Lab::start(true).await;
+    put(&hardware, rego).await;
+    let session = hardware.attest(COMMAND_LINE).await;
+    assert_eq!(hardware.resource(session.token(), "default/key/1").await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn evidence_for_another_nonce_or_key_is_refused_and_written_down() {
     let lab = Lab::start(true).await;
     let (first, second) = (challenge(&lab).await, challenge(&lab).await);

@@ -5,6 +5,11 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use coffer_core_digest::{Algorithm, Digest};
+use coffer_core_protocol::Tee;
+use coffer_core_protocol::tee_key::TeeKey;
+use coffer_lab_testpki::EventLogBuilder;
+
 use super::lab::{COMMAND_LINE, Lab, reference, refusal};
 
 /// Affirms a guest whose PCR 9 is among the values of a name.
@@ -214,4 +219,42 @@ async fn keys_of_arm_platforms_are_put_and_what_is_none_is_refused() {
     assert_eq!(lab.admin_json(path).await, json!([]));
     lab.admin_ok(Method::DELETE, path, "").await;
     assert_eq!(lab.admin(Method::GET, path, "").await.status(), 404);
+}
+
+/// Denies by what is in the log, and else allows.
+const ABOUT_LOGS: &str = r#"package policy
+import rego.v1
+deny contains "an event that is not wanted" if {
+    some event in input.submods.cpu0["ear.veraison.annotated-evidence"].tpm.event_log
+    event.register == 7
+}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_on_a_claim_is_not_escaped_by_making_the_claim_long() {
+    let lab = Lab::start(true).await;
+    let rego = json!({"rego": ABOUT_LOGS}).to_string();
+    lab.admin_ok(Method::PUT, "/coffer/v1/policies/resource", rego).await;
+    let mut codes = Vec::new();
+    for events in [2_u8, 200] {
+        let challenge = lab.challenge(Tee::Tpm, TeeKey::generate().unwrap()).await;
+        let log = (0..events).fold(EventLogBuilder::new(Algorithm::Sha256), |log, number| {
+            log.event_with(8, super::lab::EVENT_TAG, &Digest::sha256(&[number]), b"an event")
+        });
+        let (log, registers) = log.finish();
+        let evidence = lab.tpm.evidence(&challenge.report_data.field(), registers, &log);
+        let (attesting, body) = challenge.challenged.evidence(evidence, "", None).unwrap();
+        let session = super::lab::finish(attesting, lab.send(&challenge.cookie, body).await).await;
+        let about = claims(session.token())["submods"]["cpu0"]["ear.veraison.annotated-evidence"].clone();
+        let response = lab.resource(session.token(), "default/key/1").await;
+        match response.status().as_u16() {
+            200 => assert!(about["tpm"]["event_log"].is_array() && about["coffer"]["omitted"].is_null()),
+            _ => {
+                assert_eq!(about["coffer"]["omitted"], json!(["tpm.event_log"]));
+                let (_, _, body) = refusal(response).await;
+                codes = body["causes"].as_array().unwrap().clone();
+            }
+        }
+    }
+    assert!(codes.iter().any(|cause| cause["code"] == "policy.claim-left-out"), "{codes:?}");
 }

@@ -33,7 +33,7 @@ pub(super) struct Artifacts {
     /// The guest as an IGVM file, instead of firmware and kernel.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["firmware", "kernel"])]
     igvm: Option<PathBuf>,
-    /// The launcher: qemu, ec2 (snp) or gce.
+    /// The launcher: qemu, gce, or for snp also ec2 and ec2-2026 (what EC2 launches since then).
     #[arg(long, value_name = "NAME", default_value = "qemu")]
     vmm: String,
     /// snp: the processor's type, as in EPYC-Milan, EPYC-Genoa, EPYC-Turin.

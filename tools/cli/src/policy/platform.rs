@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use coffer_verify_appraisal::PlatformPolicy;
 use serde_json::json;
 
+use crate::output::plain;
 use crate::{Context, block_on};
 
 #[derive(clap::Subcommand)]
@@ -50,9 +51,6 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
                 .output
                 .show(&json!({"platform_policy": "default"}), |_| "in force: the built-in one".to_owned())
         }
-        Command::Example => {
-            print!("{}", PlatformPolicy::default().to_toml());
-            Ok(())
-        }
+        Command::Example => plain(PlatformPolicy::EXAMPLE),
     }
 }

@@ -8,9 +8,9 @@ use coffer_verify_api::Judgement;
 use coffer_verify_replay::{Attempt, Change, Replay, Resources, Rules, replay};
 
 use super::{Kind, RESOURCE, Which, text};
-use crate::collateral::Source;
 use crate::judge::{Examined, Judging, OwnStandards, examine};
 use crate::output::Output;
+use crate::source::Source;
 use crate::{Context, block_on};
 
 #[derive(clap::Args)]

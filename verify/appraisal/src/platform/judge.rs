@@ -9,11 +9,23 @@ const POLICY: &str = "platform policy";
 
 /// The checks. What a platform has no notion of is not checked, unless the policy names something that must be there.
 pub(crate) fn check(claims: &Claims, policy: &PlatformPolicy, at: Timestamp) -> Vec<Check> {
-    let Posture { debug, migration, smt, vmpl, service_td, tcb, chip, generation, stale_collateral, .. } =
-        &claims.posture;
+    let Posture {
+        debug,
+        open_registers,
+        migration,
+        smt,
+        vmpl,
+        service_td,
+        tcb,
+        chip,
+        generation,
+        stale_collateral,
+        ..
+    } = &claims.posture;
     let silicon = silicon(claims.tee);
     let mut checks = vec![software(claims.hardware, policy.software)];
     checks.extend(debug.map(|found| bit(&DEBUG, found, policy.debug)));
+    checks.extend(open_registers.map(|found| bit(&REGISTERS, found, policy.open_registers)));
     checks.extend(migration.map(|found| bit(&MIGRATION, found, policy.migration)));
     checks.extend(smt.map(|found| bit(&SMT, found, policy.smt)));
     checks.extend(service_td.map(|found| bit(&SERVICE_TD, found, policy.service_td)));
@@ -24,9 +36,9 @@ pub(crate) fn check(claims: &Claims, policy: &PlatformPolicy, at: Timestamp) -> 
         checks.extend(tcb.advisories.iter().map(|id| advisory(id, policy, at)));
     }
     let applies = |minimum: &&Minimum| {
-        let own = generation.as_deref().unwrap_or_default();
-        minimum.tee == silicon
-            && minimum.generation.as_deref().is_none_or(|name| name.eq_ignore_ascii_case(own))
+        // A host that may hide the generation could hide the one that this is for.
+        let own = |name: &str| generation.as_deref().is_none_or(|own| name.eq_ignore_ascii_case(own));
+        minimum.tee == silicon && minimum.generation.as_deref().is_none_or(own)
     };
     for minimum in policy.minimum.iter().filter(applies) {
         checks.extend(least(tcb.as_ref().unwrap_or(&Tcb::default()), minimum));
@@ -88,6 +100,13 @@ const DEBUG: Bit = Bit {
     absent: "The host cannot debug the guest",
     source: "Intel TDX module base, TD attributes, DEBUG; AMD SNP ABI, guest policy, bit 19",
     remedy: "Start the guest without debugging: it is a choice of the host's launcher.",
+};
+const REGISTERS: Bit = Bit {
+    code: "platform.open-registers",
+    there: "The host may read and write the guest's registers whenever it interrupts it",
+    absent: "The guest's registers are closed to the host",
+    source: "Hygon CSV, guest policy, ES and CSV3",
+    remedy: "Start the guest as CSV2 or CSV3; or accept it with `open-registers` in the platform policy.",
 };
 const MIGRATION: Bit = Bit {
     code: "platform.migration",

@@ -37,6 +37,8 @@ pub struct PlatformPolicy {
     pub software: Ruling,
     /// A guest that its host may debug. Default: refuse.
     pub debug: Ruling,
+    /// A guest whose registers its host may read and write: CSV without ES. Default: refuse.
+    pub open_registers: Ruling,
     /// A guest that may be moved by a migration agent. Default: refuse.
     pub migration: Ruling,
     /// Two threads of a core, of which one may be another guest's. Default: accept; nearly every host has them.
@@ -64,6 +66,7 @@ impl Default for PlatformPolicy {
         Self {
             software: Ruling::Accept,
             debug: Ruling::Refuse,
+            open_registers: Ruling::Refuse,
             migration: Ruling::Refuse,
             smt: Ruling::Accept,
             service_td: Ruling::Refuse,
@@ -171,6 +174,9 @@ pub struct Names {
 pub struct PlatformPolicyError(String);
 
 impl PlatformPolicy {
+    /// The built-in policy as TOML, with a comment on every member.
+    pub const EXAMPLE: &str = include_str!("../../platform.example.toml");
+
     /// Reads the TOML form.
     pub fn from_toml(text: &str) -> Result<Self, PlatformPolicyError> {
         toml::from_str(text).map_err(|error| PlatformPolicyError(error.to_string()))
@@ -184,5 +190,32 @@ impl PlatformPolicy {
     /// The TOML form, for people.
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_the_built_in_policy_and_tells_every_member() {
+        assert_eq!(PlatformPolicy::from_toml(PlatformPolicy::EXAMPLE), Ok(PlatformPolicy::default()));
+        let written = serde_json::to_value(PlatformPolicy::default()).unwrap();
+        for member in written.as_object().unwrap().keys() {
+            assert!(PlatformPolicy::EXAMPLE.contains(member.as_str()), "{member} is not told");
+        }
+    }
+
+    #[test]
+    fn what_the_example_shows_behind_a_sign_is_read_too() {
+        let is_toml = |line: &str| line.starts_with('[') || line.contains(" = ");
+        let shown: Vec<&str> = PlatformPolicy::EXAMPLE
+            .lines()
+            .filter(|line| !line.starts_with("accept = []"))
+            .map(|line| line.strip_prefix("# ").filter(|rest| is_toml(rest)).unwrap_or(line))
+            .collect();
+        let read = PlatformPolicy::from_toml(&shown.join("\n")).unwrap();
+        assert_eq!((read.minimum.len(), read.advisories.accept.len()), (2, 1));
+        assert!(read.chips.contains_key(&Tee::Snp) && read.generations.contains_key(&Tee::Tdx));
     }
 }

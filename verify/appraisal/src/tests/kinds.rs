@@ -8,7 +8,7 @@ use coffer_core_evidence::eventlog::{
     Event, EventType, LINUX_INITRD_TAG, LINUX_LOAD_OPTIONS_TAG, command_line_bytes, command_line_note, replay,
 };
 use coffer_core_initdata::InitData;
-use coffer_core_launch::{Bound, ReferenceError, ReferenceValues, place_init_data};
+use coffer_core_launch::{Bound, ExpectedInitData, ReferenceError, ReferenceValues, place_init_data};
 use coffer_verify_api::{Check, Claims, OBLIGATORY, Outcome, Posture, Status, Verdict, Verified};
 use serde_json::{Value, json};
 
@@ -315,7 +315,7 @@ fn an_enclave_is_pinned_by_its_pages_or_by_its_signer_with_a_least_version() {
 fn the_other_platforms_are_compared_by_their_registers() {
     let sha512 = |text: &str| digest(Algorithm::Sha512, text);
     type Kind<'a> = (Tee, Algorithm, &'a [(&'a str, Digest)], &'a str, &'a str);
-    let kinds: [Kind<'_>; 5] = [
+    let kinds: [Kind<'_>; 6] = [
         (
             Tee::Nitro,
             Algorithm::Sha384,
@@ -333,9 +333,24 @@ fn the_other_platforms_are_compared_by_their_registers() {
         (
             Tee::Cca,
             Algorithm::Sha512,
-            &[("rim", sha512("rim")), ("rpv", Digest::zero(Algorithm::Sha512))],
+            &[
+                ("rim", sha512("rim")),
+                ("rpv", Digest::zero(Algorithm::Sha512)),
+                ("platform", digest(Algorithm::Sha256, "monitor")),
+            ],
             "rim",
             "measurement.rim",
+        ),
+        (
+            Tee::Cca,
+            Algorithm::Sha512,
+            &[
+                ("rim", sha512("rim")),
+                ("rpv", Digest::zero(Algorithm::Sha512)),
+                ("platform", digest(Algorithm::Sha256, "monitor")),
+            ],
+            "platform",
+            "measurement.firmware",
         ),
         (
             Tee::Csv,
@@ -376,14 +391,77 @@ fn the_other_platforms_are_compared_by_their_registers() {
 
 #[test]
 fn init_data_that_a_platform_cannot_bind_is_refused() {
-    let registers = [("pcr0", sha384("0")), ("pcr1", sha384("1")), ("pcr2", sha384("2"))];
+    let registers = [("measure", digest(Algorithm::Sha256, "csv"))];
     let named = registers.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
     let reference =
-        ReferenceValues::from_registers(Tee::Nitro, Algorithm::Sha384, named, BTreeMap::new(), None).unwrap();
+        ReferenceValues::from_registers(Tee::Csv, Algorithm::Sha256, named, BTreeMap::new(), None).unwrap();
     let sent = InitData::parse(INIT_DATA.as_bytes()).unwrap();
-    let verdict = judged(&claims(Tee::Nitro, &registers), &[reference], Some(&sent));
+    let verdict = judged(&claims(Tee::Csv, &registers), &[reference], Some(&sent));
     assert_eq!(codes(&verdict), ["measurement.init-data"]);
     assert!(first(&verdict).contains("binds none"));
+}
+
+#[test]
+fn an_enclave_of_nitro_is_affirmed_with_the_init_data_that_it_locked_and_refused_with_any_other() {
+    let sent = InitData::parse(INIT_DATA.as_bytes()).unwrap();
+    let other = InitData::parse(INIT_DATA.replace("broker", "other").as_bytes()).unwrap();
+    let registers = [("pcr0", sha384("0")), ("pcr1", sha384("1")), ("pcr2", sha384("2"))];
+    let reference = |init_data: Option<&InitData>| {
+        let named = registers.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let expected = init_data.map(|init_data| ExpectedInitData {
+            digest: init_data.digest(),
+            entries: init_data.entry_digests(),
+        });
+        ReferenceValues::from_registers(Tee::Nitro, Algorithm::Sha384, named, BTreeMap::new(), expected)
+            .unwrap()
+    };
+    // SPEC: AWS Nitro Secure Module, ExtendPCR.
+    let extended =
+        |init_data: &InitData| Digest::zero(Algorithm::Sha384).extend(init_data.digest().as_bytes());
+    let plain = claims(Tee::Nitro, &registers);
+    let given = |init_data: &InitData| {
+        let mut guest = plain.clone();
+        guest.registers.insert("pcr16".to_owned(), extended(init_data));
+        guest
+    };
+    let (with, without) = (reference(Some(&sent)), reference(None));
+    let verdict = judged(&given(&sent), std::slice::from_ref(&with), Some(&sent));
+    assert_eq!((verdict.status, verdict.trust.executables, codes(&verdict)), (Status::Affirming, 2, vec![]));
+    assert_eq!(judged(&plain, std::slice::from_ref(&without), None).status, Status::Affirming);
+    for (guest, reference, sent) in [
+        (&given(&other), &with, Some(&other)),
+        (&given(&other), &with, Some(&sent)),
+        (&plain, &with, Some(&sent)),
+        (&plain, &with, None),
+        // Nobody expected any: then it is the host who chose it.
+        (&given(&sent), &without, Some(&sent)),
+        (&given(&sent), &without, None),
+        (&plain, &without, Some(&sent)),
+    ] {
+        let verdict = judged(guest, std::slice::from_ref(reference), sent);
+        assert_eq!(
+            (verdict.status, codes(&verdict)),
+            (Status::Contraindicated, vec!["measurement.init-data"])
+        );
+    }
+}
+
+#[test]
+fn a_realm_whose_reference_leaves_the_platforms_software_open_is_not_affirmed() {
+    let sha512 = |text: &str| digest(Algorithm::Sha512, text);
+    let named = BTreeMap::from([("rim".to_owned(), sha512("rim"))]);
+    let reference =
+        ReferenceValues::from_registers(Tee::Cca, Algorithm::Sha512, named, BTreeMap::new(), None).unwrap();
+    let guest = claims(
+        Tee::Cca,
+        &[
+            ("rim", sha512("rim")),
+            ("rpv", Digest::zero(Algorithm::Sha512)),
+            ("platform", digest(Algorithm::Sha256, "the host's own monitor")),
+        ],
+    );
+    let verdict = judged(&guest, &[reference], None);
+    assert_eq!((verdict.status, codes(&verdict)), (Status::Contraindicated, vec!["reference.incomplete"]));
 }
 
 #[test]

@@ -73,6 +73,29 @@ fn a_policy_cannot_be_kinder_than_the_platform_policy() {
 }
 
 #[test]
+fn a_policy_cannot_make_hardware_of_software() {
+    let mut software = claims(Tee::Tpm, &[]);
+    software.json.insert("pcr09".to_owned(), json!("a"));
+    assert!(!software.hardware);
+    let all = "package policy\nhardware := 2\nruntime_opaque := 3\nstorage_opaque := 2\n";
+    let verdict = judged(&software, &format!("{all}executables := 2"), None);
+    let trust = &verdict.trust;
+    assert_eq!((trust.hardware, trust.runtime_opaque, trust.storage_opaque, trust.executables), (0, 0, 0, 2));
+    assert_eq!((verdict.status, verdict.hardware), (Status::Affirming, false));
+    let told = find(&verdict.checks, "appraisal.hardware").unwrap();
+    assert_eq!(told.outcome, Outcome::Informational);
+    // With nothing else to affirm, nothing is affirmed, and that is told.
+    let nothing = judged(&software, all, None);
+    assert_eq!((nothing.status, codes(&nothing)), (Status::None, vec!["appraisal.nothing"]));
+    // What is worse than nothing stays.
+    let worse = judged(&software, "package policy\nhardware := 96\nruntime_opaque := 32", None);
+    assert_eq!((worse.trust.hardware, worse.trust.runtime_opaque), (96, 32));
+    // And hardware keeps what the policy says of it.
+    let genuine = Claims { hardware: true, ..software };
+    assert_eq!(judged(&genuine, all, None).trust.runtime_opaque, 3);
+}
+
+#[test]
 fn init_data_that_is_not_bound_is_refused_whatever_the_policy_says() {
     let sent = InitData::parse(INIT_DATA.as_bytes()).unwrap();
     let verdict = judged(&guest("a", "good"), POLICY, Some(&sent));

@@ -53,8 +53,9 @@ fn warned(code: &str) -> (Status, Vec<String>) {
 #[test]
 fn what_is_dangerous_is_refused_unless_the_owner_says_otherwise() {
     type Set = fn(&mut Posture);
-    let bits: [(&str, &str, Set, bool); 5] = [
+    let bits: [(&str, &str, Set, bool); 6] = [
         ("debug", "platform.debug", |posture| posture.debug = Some(true), false),
+        ("open-registers", "platform.open-registers", |posture| posture.open_registers = Some(true), false),
         ("migration", "platform.migration", |posture| posture.migration = Some(true), false),
         ("service-td", "platform.service-td", |posture| posture.service_td = Some(true), false),
         ("smt", "platform.smt", |posture| posture.smt = Some(true), true),
@@ -99,6 +100,11 @@ fn debug_opens_the_memory_in_the_vector_too() {
     assert_eq!(trust("debug = \"warn\""), (32, 32));
     assert_eq!(trust("debug = \"accept\""), (2, 0));
     assert_eq!(judged(&posture(Posture::default()), "").trust.runtime_opaque, 2);
+    let registers = posture(Posture { open_registers: Some(true), ..Posture::default() });
+    let opaque = |policy| judged(&registers, policy).trust.runtime_opaque;
+    assert_eq!((opaque(""), opaque("open-registers = \"accept\"")), (96, 0));
+    let closed = posture(Posture { open_registers: Some(false), ..Posture::default() });
+    assert_eq!(judged(&closed, "").trust.runtime_opaque, 2);
 }
 
 #[test]
@@ -175,6 +181,11 @@ fn least_patch_levels_are_demanded_by_component_date_and_evaluation() {
     ] {
         assert_eq!(status(&guest, &with(bad)), refused(code), "{bad}");
     }
+    // A minimum for a generation holds for evidence that hides which one it is.
+    let mut hidden = guest.clone();
+    hidden.posture.generation = None;
+    let blackwell = with("generation = \"blackwell\"\ncomponents = { snp = 99 }");
+    assert_eq!(status(&hidden, &blackwell), refused("platform.tcb.component"));
     // What is not stated is not enough.
     let silent = posture(Posture::default());
     assert_eq!(status(&silent, &with("date = \"2024-01-01\"")), refused("platform.tcb.date"));

@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use coffer_core_evidence::snp::{SnpError, SnpEvidence, wire_of_raw};
+use coffer_core_policy::{AppraisalPolicy, NamedValues};
 use coffer_lab_testpki::{SnpAuthority, SnpKey, VekContent};
 use coffer_verify_api::{CollateralKey, Document, Fault, Judgement, Question, Shelf, Verifier as _};
 use proptest::prelude::*;
@@ -127,6 +128,73 @@ fn every_product_and_version_is_genuine_under_its_own_root() {
     let examined = examine(&judge(), &vlek.signed(), &vlek.certificates(), NOW);
     assert_eq!(causes(&examined.checks), [""; 0]);
     assert_eq!(examined.provider.as_deref(), Some("CN=cloud.example"));
+}
+
+/// One owner's wishes, in both dialects of KBS peers.
+#[test]
+fn policies_in_both_dialects_affirm_a_report_and_refuse_its_debug_twin() {
+    const FLAT: &str = r#"
+        executables := 3 if input.snp.measurement in query_reference_value("launch")
+        hardware := 2 if {
+            input.snp.reported_tcb_bootloader in query_reference_value("bootloader")
+            input.snp.reported_tcb_microcode in query_reference_value("microcode")
+            input.snp.reported_tcb_snp in query_reference_value("snp")
+            input.snp.reported_tcb_tee in query_reference_value("tee")
+        }
+        configuration := 2 if {
+            input.snp.policy_debug_allowed == false
+            input.snp.policy_migrate_ma == false
+            input.snp.policy_smt_allowed == input.snp.platform_smt_enabled
+            input.snp.policy_abi_major == query_reference_value("abi_major")
+            input.snp.policy_single_socket == false
+            input.snp.platform_tsme_enabled == false
+        }"#;
+    const NESTED: &str = r#"
+        report := input.snp.evidence
+        executables := 3 if report.measurement in query_reference_value("launch")
+        hardware := 2 if {
+            input.snp.generation == "milan"
+            report.reported_tcb.fmc == null
+            report.reported_tcb.bootloader in query_reference_value("bootloader")
+            report.reported_tcb.microcode in query_reference_value("microcode")
+            report.reported_tcb.snp in query_reference_value("snp")
+            report.reported_tcb.tee in query_reference_value("tee")
+        }
+        configuration := 2 if {
+            report.policy.debug_allowed == false
+            report.policy.migrate_ma_allowed == false
+            report.policy.smt_allowed == report.plat_info.smt_enabled
+            report.policy.abi_major == query_reference_value("abi_major")
+            report.policy.single_socket_required == false
+            report.plat_info.tsme_enabled == false
+            report.key_info.signing_key == 0
+            report.vmpl == 0
+        }"#;
+    let mut chip = Chip::new("Milan", 5);
+    // Bits of POLICY: ABI 1.31, SMT; reserved bit 17 is one. PLATFORM_INFO: SMT.
+    chip.report[0x08..0x10].copy_from_slice(&(31 | 1 << 8 | 1 << 16 | 1_u64 << 17).to_le_bytes());
+    chip.report[0x30..0x34].fill(0);
+    chip.report[0x40..0x48].copy_from_slice(&1_u64.to_le_bytes());
+    let launch = hex::encode(&chip.report[0x90..0xc0]);
+    let values = json!({
+        "launch": [launch], "bootloader": [4], "tee": [1], "snp": [24], "microcode": [219], "abi_major": 1,
+    });
+    let values: NamedValues = values.as_object().unwrap().clone().into_iter().collect();
+    let mut appraised = |rules: &str, debug: bool| {
+        chip.report[0x0a] = 1 << 1 | 1 | u8::from(debug) << 3;
+        let report = chip.signed();
+        let examined = examine(&judge(), &report, &chip.certificates(), NOW);
+        assert_eq!(causes(&examined.checks), [""; 0]);
+        let policy = AppraisalPolicy::compile(&format!("package policy\nimport rego.v1\n{rules}")).unwrap();
+        let input = json!({"snp": crate::claims::json(&report, &examined)});
+        policy.appraise(&input, &values).unwrap().trust
+    };
+    for rules in [FLAT, NESTED] {
+        let trust = appraised(rules, false);
+        assert_eq!((trust.executables, trust.hardware, trust.configuration), (3, 2, 2), "{rules}");
+        let trust = appraised(rules, true);
+        assert_eq!((trust.executables, trust.hardware, trust.configuration), (3, 2, 0), "{rules}");
+    }
 }
 
 #[test]

@@ -382,7 +382,7 @@ fn a_module_that_is_not_intels_or_too_old_is_refused() {
 fn statuses_of_platform_module_and_quoting_enclave_become_one() {
     use TcbStatus::{
         ConfigurationNeeded, OutOfDate, OutOfDateConfigurationNeeded, Revoked, TDRelaunchAdvised,
-        TDRelaunchAdvisedConfigurationNeeded, UpToDate,
+        TDRelaunchAdvisedConfigurationNeeded,
     };
     let mut fixture = DcapFixture::tdx();
     let judge = judge(&fixture);
@@ -407,7 +407,7 @@ fn statuses_of_platform_module_and_quoting_enclave_become_one() {
     let updated = TrustDomain { tee_tcb_svn: old_module, tee_tcb_svn2: new, ..domain() };
     assert_eq!(tcb(&fixture, updated.clone(), &fixture.shelf()).status, Some(TDRelaunchAdvised));
     let back = TrustDomain { tee_tcb_svn: new, tee_tcb_svn2: old_module, ..domain() };
-    assert_eq!(tcb(&fixture, back, &fixture.shelf()).status, Some(UpToDate));
+    assert_eq!(tcb(&fixture, back, &fixture.shelf()).status, Some(OutOfDate));
 
     let configured =
         with_tcb_info(&fixture, |info| info["tcbLevels"][0]["tcbStatus"] = "ConfigurationNeeded".into());
