@@ -46,7 +46,13 @@ fn judge(ca: &VtpmCa, evidence: &TpmEvidence, report_data: &ReportData, init_dat
     let anchor = TrustAnchor { certificate: ca.root_der().to_vec(), hardware: false };
     let evidence = serde_json::to_value(evidence).unwrap();
     let at = Timestamp::now();
-    let question = Question { evidence: &evidence, report_data, init_data: Some(init_data), collateral: &NoCollateral, at };
+    let question = Question {
+        evidence: &evidence,
+        report_data,
+        init_data: Some(init_data),
+        collateral: &NoCollateral,
+        at,
+    };
     TpmJudge::new(vec![anchor]).verify(&question).unwrap()
 }
 

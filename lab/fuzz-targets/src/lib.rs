@@ -9,9 +9,9 @@
 mod amd;
 mod appraisal;
 mod channel;
-mod dcap;
 mod collateral;
 mod csv;
+mod dcap;
 mod evidence;
 mod images;
 mod initdata;
@@ -25,9 +25,9 @@ mod signed_cbor;
 pub use amd::{azure_evidence, snp_certificate, snp_evidence, snp_report};
 pub use appraisal::{appraised_log, platform_policy};
 pub use channel::channel_frames;
-pub use dcap::{dcap_document, dcap_quote, event_log_claims, x509_document};
 pub use collateral::{collateral_document, collateral_import};
 pub use csv::{csv_certificate, csv_evidence};
+pub use dcap::{dcap_document, dcap_quote, event_log_claims, x509_document};
 pub use evidence::{event_log, tpm_attest, tpm_evidence, tpm_public, tpm_signature};
 pub use images::{
     cosign, image_config, oci_document, oci_reference, ocicrypt_annotations, sealed_annotations, sealed_blob,

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use crate::reply::Refused;
 
 /// How much of a body that is too long is read and thrown away.
-const OVERRUN: usize = 8 << 20;
+const OVERRUN: usize = 16 << 20;
 
 /// What handlers give.
 pub(crate) type Answer = Result<Response, Refused>;

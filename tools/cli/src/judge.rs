@@ -348,6 +348,9 @@ fn not_fresh(check: &mut Check) {
     check.children.iter_mut().for_each(not_fresh);
     if check.code == "platform" {
         check.title = check.title.replace(" is genuine, fresh and bound to the key", " is genuine");
+        if check.outcome == Outcome::Failed && check.title.ends_with(" is genuine") {
+            check.title.push_str(", but its platform is not acceptable");
+        }
     }
     // The evidence's own binding is no hash of the protocol, so nothing could be taken for it.
     if check.outcome == Outcome::Failed && check.code.ends_with(".freshness") {

@@ -3,7 +3,7 @@
 mod platform;
 mod replay;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use coffer_core_policy::lint::{self, Finding, Severity};
@@ -60,7 +60,7 @@ pub(crate) enum Command {
         kind: Which,
     },
     /// Try a changed policy on recorded evidence: what would be newly accepted, and what newly refused.
-    Replay(replay::Options),
+    Replay(Box<replay::Options>),
     /// Say which platforms are acceptable: patch level, debug, chips.
     #[command(subcommand)]
     Platform(platform::Command),
@@ -204,11 +204,11 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
     }
 }
 
-pub(crate) fn text(file: &PathBuf) -> Result<String> {
+pub(crate) fn text(file: &Path) -> Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))
 }
 
-fn check(output: Output, file: &PathBuf, kind: Kind) -> Result<()> {
+fn check(output: Output, file: &Path, kind: Kind) -> Result<()> {
     let report = lint::check(kind.checked_as(), &text(file)?);
     output.show(&report, |report| {
         let mut lines: String = report.findings.iter().map(|finding| line(output, file, finding)).collect();
@@ -227,7 +227,7 @@ fn check(output: Output, file: &PathBuf, kind: Kind) -> Result<()> {
     Ok(())
 }
 
-fn line(output: Output, file: &PathBuf, finding: &Finding) -> String {
+fn line(output: Output, file: &Path, finding: &Finding) -> String {
     let place = finding
         .line
         .map(|line| format!("{}:{line}", file.display()))

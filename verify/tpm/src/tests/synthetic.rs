@@ -79,7 +79,13 @@ fn the_report_data_of_the_question_is_what_the_quote_must_hold() {
         let message = TpmFixture::attest(qualifying_data, &case.pcrs, case.fixture.hash());
         let evidence = case.fixture.evidence_of(&message, &case.pcrs, &case.log);
         let report_data = ReportData::from_runtime_hash(hash);
-        let question = Question { evidence: &evidence, report_data: &report_data, init_data: None, collateral: &NoCollateral, at };
+        let question = Question {
+            evidence: &evidence,
+            report_data: &report_data,
+            init_data: None,
+            collateral: &NoCollateral,
+            at,
+        };
         case.judge().verify(&question).unwrap()
     };
     let hash = Digest::of(Algorithm::Sha384, b"nonce and key");

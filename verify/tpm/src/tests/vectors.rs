@@ -245,7 +245,13 @@ fn upstreams_recorded_evidence_is_accepted_once_its_key_is_certified() {
     let at = Timestamp::from_second(NOW).unwrap();
     let certified = serde_json::to_value(&case.evidence).unwrap();
     let judge = software(case.root.der());
-    let ask = |evidence| Question { evidence, report_data: &report_data, init_data: None, collateral: &NoCollateral, at };
+    let ask = |evidence| Question {
+        evidence,
+        report_data: &report_data,
+        init_data: None,
+        collateral: &NoCollateral,
+        at,
+    };
     let verified = accepted(judge.verify(&ask(&certified)).unwrap());
     assert_eq!(verified.get().registers.len(), 24);
     // As it was recorded, nobody vouches for the key.
