@@ -136,8 +136,32 @@ impl Recorded {
         if let Some(evidence) = json.get("evidence").filter(|inner| inner.is_object()) {
             return Ok(Self::alone(shape(evidence, tee)?, evidence.clone()));
         }
+        if let Some(list) = nvidia_list(&json) {
+            return Ok(Self::alone(Tee::Nvidia, json!({ "device_evidence_list": list })));
+        }
+        // A report as the processor's own tools print it, without its certificates.
+        if json.get("chip_id").is_some() && json.get("reported_tcb").is_some() {
+            return Ok(Self::alone(Tee::Snp, json!({ "attestation_report": json })));
+        }
         Ok(Self::alone(shape(&json, tee)?, json))
     }
+}
+
+/// The devices in the forms of NVIDIA's own tools: `evidences`, each with its `arch`; or the request to its remote
+/// service, with `arch` once beside `evidence_list`.
+fn nvidia_list(json: &Value) -> Option<Vec<Value>> {
+    let list = json.get("evidences").or_else(|| json.get("evidence_list"))?.as_array()?;
+    let outer = json.get("arch").cloned().unwrap_or(Value::Null);
+    let device = |(number, one): (usize, &Value)| {
+        let member = |name: &str| one.get(name).cloned();
+        json!({
+            "arch": member("arch").unwrap_or_else(|| outer.clone()),
+            "uuid": member("uuid").unwrap_or_else(|| format!("device {number}").into()),
+            "evidence": member("evidence"),
+            "certificate": member("certificate"),
+        })
+    };
+    Some(list.iter().enumerate().map(device).collect())
 }
 
 /// The TEE whose wire form this is (KBS protocol, section 3.11).
@@ -196,8 +220,8 @@ fn of_bytes(raw: &[u8], given: Option<Tee>) -> Result<(Tee, Value)> {
 
 fn sniff(raw: &[u8]) -> Option<Tee> {
     match raw {
-        // Tag 399, the collection of CCA tokens.
-        [0xd9, 0x01, 0x8f, ..] => Some(Tee::Cca),
+        // Tags 399 and 907, the collection of CCA tokens.
+        [0xd9, 0x01, 0x8f, ..] | [0xd9, 0x03, 0x8b, ..] => Some(Tee::Cca),
         // COSE_Sign1, tagged or not.
         [0xd2, 0x84, ..] | [0x84, 0x44, ..] => Some(Tee::Nitro),
         _ => quote_tee(raw).or_else(|| {
@@ -263,6 +287,27 @@ mod tests {
         assert_eq!((found.tee, found.additional.as_str()), (Tee::Tpm, "{}"));
         assert_eq!(found.runtime_data, Some(json!({"nonce": "x"})));
         assert_eq!(found.init_data.as_deref(), Some("text"));
+    }
+
+    #[test]
+    fn the_forms_of_vendors_own_tools_are_read() {
+        let device = json!({"arch": "HOPPER", "uuid": "GPU-1", "evidence": "EeA=", "certificate": "LS0t"});
+        let list = |found: &Recorded| found.primary["device_evidence_list"][0].clone();
+        let forms = [
+            json!([device]),
+            json!({"evidences": [device], "result_code": 0}),
+            json!({"nonce": "00", "arch": "HOPPER", "evidence_list": [
+                {"uuid": "GPU-1", "evidence": "EeA=", "certificate": "LS0t"},
+            ]}),
+        ];
+        for form in forms {
+            let found = Recorded::parse(form.to_string().as_bytes(), None).unwrap();
+            assert_eq!((found.tee, list(&found)), (Tee::Nvidia, device.clone()), "{form}");
+        }
+        let report = json!({"version": 3, "chip_id": [0], "reported_tcb": {"snp": 1}});
+        let found = Recorded::parse(report.to_string().as_bytes(), None).unwrap();
+        assert_eq!((found.tee, &found.primary["attestation_report"]), (Tee::Snp, &report));
+        assert_eq!(tee_of(&[0xd9, 0x03, 0x8b, 0xa0]), Some(Tee::Cca));
     }
 
     #[test]

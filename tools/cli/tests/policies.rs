@@ -59,8 +59,8 @@ fn a_replay_tells_who_gets_in_and_who_is_kept_out() {
         done.json()
     };
     let opened = replay(&none, &all);
-    assert_eq!(opened["newly-accepted"][0]["attempt"], "one cpu0", "{opened}");
-    assert_eq!(replay(&all, &none)["newly-refused"].as_array().map(Vec::len), Some(1));
+    assert_eq!(opened["newly_accepted"][0]["attempt"], "one cpu0", "{opened}");
+    assert_eq!(replay(&all, &none)["newly_refused"].as_array().map(Vec::len), Some(1));
     assert_eq!(replay(&all, &all)["unchanged"], 1);
 }
 

@@ -60,7 +60,6 @@ pub struct Resources<'a> {
 
 /// What was decided of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct Decided {
     /// Whether it is accepted.
     pub accepted: bool,
@@ -76,7 +75,6 @@ pub struct Decided {
 
 /// One reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct Cause {
     /// The check's or the denial's code.
     pub code: String,
@@ -92,7 +90,6 @@ pub struct Cause {
 
 /// An attempt of which the two sides say different things.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct Change {
     /// The attempt.
     pub attempt: String,
@@ -104,7 +101,7 @@ pub struct Change {
 
 /// What the new rules change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
+#[serde(default)]
 pub struct Replay {
     /// Refused before.
     pub newly_accepted: Vec<Change>,
