@@ -2,10 +2,10 @@
 //!
 //! Reading bounds every member. Left out: what is inside a report, which is `verify/nvidia`.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+
+use crate::wire::base64_text;
 
 /// More devices than any machine has.
 pub const MAX_DEVICES: usize = 64;
@@ -94,10 +94,10 @@ pub struct DeviceEvidence {
     #[serde(default)]
     pub uuid: String,
     /// The SPDM request and the signed response to it.
-    #[serde(serialize_with = "to_base64", deserialize_with = "from_base64_or_hex")]
+    #[serde(serialize_with = "base64_text::serialize", deserialize_with = "from_base64_or_hex")]
     pub evidence: Vec<u8>,
     /// The device's certificates in PEM, leaf first.
-    #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
+    #[serde(with = "base64_text")]
     pub certificate: Vec<u8>,
 }
 
@@ -129,19 +129,6 @@ impl DeviceList {
     }
 }
 
-// Serde passes a reference to the field.
-#[allow(clippy::ptr_arg)]
-fn to_base64<S: Serializer>(bytes: &Vec<u8>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&STANDARD.encode(bytes))
-}
-
-fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    STANDARD
-        .decode(text.as_bytes())
-        .map_err(|cause| serde::de::Error::custom(format_args!("not base64: {cause}")))
-}
-
 /// Older attesters wrote hexadecimal. The first byte of a report is SPDM's version 1.x, so that hexadecimal begins with
 /// `1`, and base64 with `E` or `F`: no text is both.
 fn from_base64_or_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
@@ -151,9 +138,7 @@ fn from_base64_or_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<
     {
         return Ok(bytes);
     }
-    STANDARD
-        .decode(text.as_bytes())
-        .map_err(|cause| serde::de::Error::custom(format_args!("not base64: {cause}")))
+    crate::wire::decode(&text)
 }
 
 #[cfg(test)]

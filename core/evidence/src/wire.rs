@@ -125,22 +125,22 @@ fn is_sha256(algorithm: &Algorithm) -> bool {
     *algorithm == Algorithm::Sha256
 }
 
-fn decode<E: serde::de::Error>(text: &str) -> Result<Vec<u8>, E> {
+pub(crate) fn decode<E: serde::de::Error>(text: &str) -> Result<Vec<u8>, E> {
     STANDARD.decode(text).map_err(|cause| E::custom(format_args!("not base64: {cause}")))
 }
 
-mod base64_text {
+pub(crate) mod base64_text {
     //! Bytes as a base64 string.
     use base64::Engine as _;
     use serde::{Deserialize as _, Deserializer, Serializer};
 
     use super::STANDARD;
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&STANDARD.encode(bytes))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         super::decode(&String::deserialize(deserializer)?)
     }
 }

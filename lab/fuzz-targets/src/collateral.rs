@@ -72,12 +72,13 @@ pub(crate) fn document_seeds() -> Vec<Vec<u8>> {
 pub(crate) fn import_seeds() -> Vec<Vec<u8>> {
     let bundle = "{\"version\":1,\"documents\":[{\"key\":\"intel/root-crl\",\"file\":\"manifest.json\",\
                   \"digest\":\"sha256:00\"}]}";
-    let quote = format!(
-        "{{\"pck_crl_issuer_chain\":\"\",\"root_ca_crl\":\"00\",\"pck_crl\":\"3000\",\"tcb_info_issuer_chain\":\"\",\
-         \"tcb_info\":\"{{\\\"id\\\":\\\"TDX\\\",\\\"fmspc\\\":\\\"000000000000\\\",\\\"nextUpdate\\\":\\\"2030-01-01T00:00:00Z\\\"}}\",\
-         \"tcb_info_signature\":\"00\",\"qe_identity_issuer_chain\":\"\",\"qe_identity\":\"{{}}\",\
-         \"qe_identity_signature\":\"00\"}}"
-    );
+    let quote = serde_json::json!({
+        "pck_crl_issuer_chain": "", "root_ca_crl": "00", "pck_crl": "3000", "tcb_info_issuer_chain": "",
+        "tcb_info": r#"{"id":"TDX","fmspc":"000000000000","nextUpdate":"2030-01-01T00:00:00Z"}"#,
+        "tcb_info_signature": "00", "qe_identity_issuer_chain": "", "qe_identity": "{}",
+        "qe_identity_signature": "00",
+    })
+    .to_string();
     let mut tar = vec![0; 1536];
     tar[..13].copy_from_slice(b"manifest.json");
     tar[124..135].copy_from_slice(b"00000000002");
