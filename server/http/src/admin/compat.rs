@@ -6,6 +6,7 @@ use axum::response::IntoResponse;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use coffer_core_admin::PolicyBody;
+use coffer_core_corim::{Corim, CorimError};
 use coffer_core_launch::ReferenceValues;
 use coffer_core_protocol::error::Code;
 use serde::Deserialize;
@@ -146,21 +147,31 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 /// Reference values of ours in a CoRIM, or another's by name. It is not signed: who sends it here is an admin.
 async fn corim(broker: &Broker, payload: &[u8]) -> Answer {
     if coffer_core_corim::is_signed(payload) {
-        let detail = "The CoRIM is signed, and the broker holds no keys to verify it with. Verify and import it with \
-                      `coffer ref import`.";
+        let detail = "The CoRIM is signed, and the broker holds no keys to verify it with. Verify and add it with \
+                      `coffer ref add --key`.";
         return Err(Refused::new(Code::ReferenceInvalid, detail));
     }
+    let wrong = |error: CorimError| Refused::new(Code::ReferenceInvalid, format!("{error}."));
     match coffer_core_corim::from_corim(payload) {
-        Ok(list) if !list.is_empty() => {
+        Ok(list) => {
             for values in list {
                 api::store_reference(broker, values).await?;
             }
             Ok(StatusCode::OK.into_response())
         }
-        _ => {
-            let values = coffer_core_corim::named_values(payload)
-                .map_err(|error| Refused::new(Code::ReferenceInvalid, format!("{error}.")))?;
+        // Named values have no times of their own, so a document past its end must not become some.
+        Err(CorimError::Profile { .. }) => {
+            let validity = Corim::parse(payload).map_err(wrong)?.validity;
+            let now = broker.inner().now();
+            if validity.is_some_and(|validity| !validity.holds_at(now.as_second())) {
+                return Err(Refused::new(
+                    Code::ReferenceInvalid,
+                    format!("The CoRIM is not valid now, at {now}; ask its maker for a newer one."),
+                ));
+            }
+            let values = coffer_core_corim::named_values(payload).map_err(wrong)?;
             appraisal::store_values(broker, values.into_iter().collect()).await
         }
+        Err(error) => Err(wrong(error)),
     }
 }

@@ -200,9 +200,18 @@ async fn reference_values_come_as_corim_too_and_a_signed_one_is_sent_back_to_who
     let response = lab.admin(Method::POST, "/kbs/v0/reference-value", message(&signed)).await;
     let (_, code, body) = refusal(response).await;
     assert_eq!(code, "reference.invalid");
-    assert!(body["detail"].as_str().unwrap().contains("coffer ref import"));
+    assert!(body["detail"].as_str().unwrap().contains("coffer ref add --key"));
     lab.admin_ok(Method::POST, "/kbs/v0/reference-value", message(&corim)).await;
     assert_eq!(status(&lab, "quiet").await, "affirming");
+    // Another's document, by name, as long as it says of itself that it holds.
+    let mut other = coffer_core_corim::Corim::parse(&corim).unwrap();
+    other.profiles = vec!["http://example.com/other".to_owned()];
+    for (not_after, accepted) in [(i64::MAX, true), (1, false)] {
+        other.validity = Some(coffer_core_corim::Validity { not_before: None, not_after });
+        let body = message(&other.to_bytes());
+        let response = lab.admin(Method::POST, "/kbs/v0/reference-value", body).await;
+        assert_eq!(response.status().is_success(), accepted, "{not_after}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
