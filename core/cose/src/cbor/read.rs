@@ -208,6 +208,9 @@ fn reserved(length: Option<u64>) -> usize {
     length.and_then(|length| usize::try_from(length).ok()).map_or(0, |length| length.min(MAX_RESERVED))
 }
 
+/// Half precision's `7e00`.
+const CANONICAL_NAN: u64 = 0x7ff8_0000_0000_0000;
+
 /// Simple values and numbers with fractions (RFC 8949, section 3.3).
 fn simple(head: &Head, argument: u64) -> Result<Value, CborError> {
     let bits = |bytes: u32| u32::try_from(argument).map(f32::from_bits).ok().filter(|_| bytes == 4);
@@ -215,10 +218,16 @@ fn simple(head: &Head, argument: u64) -> Result<Value, CborError> {
         // Values under 32 have a form of one byte, and no other.
         24 if argument < 32 => Err(head.refused()),
         0..=24 => u8::try_from(argument).map(Value::Simple).map_err(|_| head.refused()),
-        25 => Ok(Value::Float(half(argument).to_bits())),
-        26 => bits(4).map(|number| Value::Float(f64::from(number).to_bits())).ok_or(head.refused()),
-        _ => Ok(Value::Float(argument)),
+        25 => Ok(float(half(argument))),
+        26 => bits(4).map(|number| float(f64::from(number))).ok_or(head.refused()),
+        _ => Ok(float(f64::from_bits(argument))),
     }
+}
+
+/// What is no number is one value (RFC 8949, section 4.2.2), so that two of them are the same key when they are read and
+/// not only when they are written.
+fn float(number: f64) -> Value {
+    Value::Float(if number.is_nan() { CANONICAL_NAN } else { number.to_bits() })
 }
 
 /// A number of half precision (RFC 8949, appendix D).

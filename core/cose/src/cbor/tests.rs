@@ -221,3 +221,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn two_keys_that_are_no_number_are_the_same_key() {
+    // A quiet one with a payload, and a negative one.
+    for other in ["fa7fc00001", "f9fe00", "fb7ff0000000000001"] {
+        let error = decode(&bytes(&format!("a2f97e0000{other}00"))).expect_err(other);
+        assert!(matches!(error, CborError::Duplicate { .. }), "{other}: {error}");
+        assert_eq!(decode(&bytes(other)).unwrap(), float(f64::NAN), "{other}");
+    }
+}
