@@ -4,11 +4,14 @@
 //! Left out: the calls that guests make, which are the KBS protocol (`core/protocol`), and the verdict tree's
 //! type, which belongs to `verify/api`; here it is JSON.
 
+mod tenant;
+
 use std::collections::BTreeMap;
 
 pub use coffer_core_protocol::error::Cause;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+pub use tenant::{NotARole, NotATenant, Role, TenantName};
 
 /// Where the admin API begins.
 pub const PREFIX: &str = "/coffer/v1";

@@ -1,0 +1,1 @@
+//! Sealed secrets: the text that carries a secret to a guest through hands that are not trusted.

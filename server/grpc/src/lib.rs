@@ -1,0 +1,1 @@
+//! The gRPC faces of a broker: attestation service, reference values, plugins.

@@ -1,0 +1,1 @@
+//! Keys and objects in a PKCS#11 token.

@@ -1,0 +1,1 @@
+//! The store's rows in PostgreSQL, for many replicas.

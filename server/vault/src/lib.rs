@@ -1,0 +1,1 @@
+//! A client of HashiCorp Vault and OpenBao: KV version 2 and transit.
