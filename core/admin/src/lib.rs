@@ -4,40 +4,31 @@
 //! Left out: the calls that guests make, which are the KBS protocol (`core/protocol`), and the verdict tree's
 //! type, which belongs to `verify/api`; here it is JSON.
 
+mod resources;
+mod tenancy;
 mod tenant;
 
 use std::collections::BTreeMap;
 
 pub use coffer_core_protocol::error::Cause;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+pub use resources::{
+    GenerateResource, NewRevocation, ResourceInfo, ResourceList, ResourceOrigin, ResourceState, ResourceStored,
+    ResourceTerms, ResourceVersion, ResourceVersions, Revocation, RevocationKind, RevocationList, SetResourceState,
+};
+pub use schemars;
+pub use tenancy::{
+    AdminInfo, AdminList, NewAdmin, NewTenant, TenantInfo, TenantList, TenantSettings, WhoAmI,
+};
 pub use tenant::{NotARole, NotATenant, Role, TenantName};
 
 /// Where the admin API begins.
 pub const PREFIX: &str = "/coffer/v1";
 
-/// A stored secret, without its value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResourceInfo {
-    /// `repository/type/tag`.
-    pub path: String,
-    /// The value's length in bytes.
-    pub bytes: u64,
-    /// 1 for the first value at this path, one more for each that replaced it.
-    pub version: u64,
-    /// When this value was stored (RFC 3339).
-    pub changed_at: String,
-}
-
-/// The stored secrets, in the order of their paths.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResourceList {
-    /// The secrets.
-    pub resources: Vec<ResourceInfo>,
-}
-
 /// What the broker answered to one request for a resource.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Decision {
     /// When (RFC 3339).
     pub at: String,
@@ -47,11 +38,12 @@ pub struct Decision {
     pub outcome: String,
     /// Why it was refused, first cause first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<CauseForm>")]
     pub causes: Vec<Cause>,
 }
 
 /// One attestation, in a line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptSummary {
     /// Its name: 32 hexadecimal digits.
     pub id: String,
@@ -71,7 +63,7 @@ pub struct AttemptSummary {
 }
 
 /// One attestation with its reasons.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Attempt {
     /// The line.
     #[serde(flatten)]
@@ -80,6 +72,7 @@ pub struct Attempt {
     pub verdict: Value,
     /// The failed checks that no deeper check explains.
     #[serde(default)]
+    #[schemars(with = "Vec<CauseForm>")]
     pub causes: Vec<Cause>,
     /// What was asked for with this attestation's token, oldest first.
     #[serde(default)]
@@ -93,7 +86,7 @@ pub struct Attempt {
 }
 
 /// What an attestation was made with, where the broker keeps it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct KeptEvidence {
     /// The attempt's name.
     pub attempt: String,
@@ -107,21 +100,21 @@ pub struct KeptEvidence {
 }
 
 /// The last attestations, newest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptList {
     /// The attestations.
     pub attempts: Vec<AttemptSummary>,
 }
 
 /// The stored reference values, in the order of their names.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReferenceList {
     /// Reference values in their own JSON form (`core/launch`).
     pub reference_values: Vec<Value>,
 }
 
-/// A policy's text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A policy's text, and what it decides about.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyBody {
     /// Rego.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -129,10 +122,46 @@ pub struct PolicyBody {
     /// A built-in policy's name instead of a text: `default` or `insecure-lab`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
+    /// The resources that it decides about, as patterns of `repository/type/tag` with `*` for one part and `**` for the
+    /// rest. None: all that no other policy names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+    /// The TEEs whose guests it decides about. None: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tees: Vec<String>,
+}
+
+impl PolicyBody {
+    /// A text for everything.
+    pub fn text(rego: impl Into<String>) -> Self {
+        Self { rego: Some(rego.into()), ..Self::default() }
+    }
+
+    /// A built-in policy for everything.
+    pub fn built_in(preset: impl Into<String>) -> Self {
+        Self { preset: Some(preset.into()), ..Self::default() }
+    }
+}
+
+/// One reason of a refusal, as it is documented; the type is `core/protocol`'s.
+#[derive(JsonSchema)]
+#[schemars(rename = "Cause")]
+#[allow(dead_code, reason = "read by the schema only")]
+struct CauseForm {
+    /// Stable and dotted, as in `measurement.command-line`.
+    code: String,
+    /// What happened, for a person.
+    title: String,
+    /// What was expected.
+    expected: Option<String>,
+    /// What was found.
+    found: Option<String>,
+    /// What to do.
+    remedy: Option<String>,
 }
 
 /// The names of the policies.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyList {
     /// The policies in force; `resource` decides who gets resources.
     pub policies: Vec<String>,
@@ -141,7 +170,7 @@ pub struct PolicyList {
 }
 
 /// One version of an appraisal policy, without its text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyVersion {
     /// 1 for the first.
     pub version: u32,
@@ -152,7 +181,7 @@ pub struct PolicyVersion {
 }
 
 /// An appraisal policy, without its text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AttestationPolicyInfo {
     /// `default_cpu`, `default_gpu`, `default_switch` appraise; others are kept and appraise nothing.
     pub name: String,
@@ -166,14 +195,14 @@ pub struct AttestationPolicyInfo {
 }
 
 /// The appraisal policies, in the order of their names.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AttestationPolicyList {
     /// The policies.
     pub attestation_policies: Vec<AttestationPolicyInfo>,
 }
 
 /// One version of an appraisal policy with its text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AttestationPolicy {
     /// Its name.
     pub name: String,
@@ -185,14 +214,14 @@ pub struct AttestationPolicy {
 }
 
 /// The reference values that appraisal policies ask for by name.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NamedValueList {
     /// By name.
     pub named_values: BTreeMap<String, Value>,
 }
 
 /// A document in the broker's cache of collateral.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CollateralDocument {
     /// Its key, as in `intel/tdx/tcb-info/b0c06f000000`.
     pub key: String,
@@ -214,7 +243,7 @@ pub struct CollateralDocument {
 }
 
 /// The cache of collateral, in the order of the keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CollateralList {
     /// Whether nothing is fetched.
     pub offline: bool,
@@ -223,21 +252,21 @@ pub struct CollateralList {
 }
 
 /// Which documents to fetch anew.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CollateralFetch {
     /// Their keys.
     pub keys: Vec<String>,
 }
 
 /// What became of a fetch, in the order of the keys that were asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CollateralFetched {
     /// One for each key.
     pub results: Vec<CollateralResult>,
 }
 
 /// What became of one key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CollateralResult {
     /// The key.
     pub key: String,
@@ -250,7 +279,7 @@ pub struct CollateralResult {
 }
 
 /// A root that certifies attestation keys.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TrustAnchor {
     /// The root certificate, PEM.
     pub certificate: String,
@@ -259,7 +288,7 @@ pub struct TrustAnchor {
 }
 
 /// A trust anchor with its name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NamedTrustAnchor {
     /// Its name.
     pub name: String,
@@ -269,14 +298,14 @@ pub struct NamedTrustAnchor {
 }
 
 /// The roots, in the order of their names.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TrustAnchorList {
     /// The roots.
     pub trust_anchors: Vec<NamedTrustAnchor>,
 }
 
 /// What the broker is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Info {
     /// The program's version.
     pub version: String,

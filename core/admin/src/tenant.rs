@@ -3,14 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The longest name: it must fit a DNS label (RFC 1035, section 2.3.4).
 const MAX_NAME: usize = 63;
 
 /// A tenant's name: 1 to 63 lower-case letters, digits and `-`, with a letter or digit at both ends.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct TenantName(String);
 
 /// A text is no tenant's name.
@@ -79,7 +81,7 @@ impl fmt::Display for TenantName {
 }
 
 /// What an admin may do. Who has several has what each of them allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// The cluster: tenants, quotas, collateral, backup. Nothing of what a tenant holds.
