@@ -183,17 +183,11 @@ impl Ear {
         key.sign_jwt(self)
     }
 
-    /// Reads a token that one of the pinned keys signed and that is valid now.
+    /// Reads a token that one of the pinned keys signed and that is valid now. The header's `kid`, where there is one,
+    /// decides which of them.
     pub fn verify(token: &str, pinned: &[VerifyingKey], now_s: u64) -> Result<Self, EarError> {
         let compact = Compact::parse(token)?;
-        let mut refusal = JwsError::Key("no key is pinned");
-        for key in pinned {
-            match compact.verify(key) {
-                Ok(payload) => return Self::read(payload, now_s),
-                Err(error) => refusal = error,
-            }
-        }
-        Err(refusal.into())
+        Self::read(compact.verify_among(pinned)?, now_s)
     }
 
     fn read(payload: &[u8], now_s: u64) -> Result<Self, EarError> {

@@ -141,13 +141,40 @@ codes! {
         "Put it with `coffer secret put`, or correct the path.";
     PluginUnsupported = "resource.plugin", 404, "PluginNotFound",
         "There is no such plugin",
-        "Only resources are served: kbs:///repository/type/tag.";
+        "Resources are kbs:///repository/type/tag; plugins are configured by the operator.";
+    ResourceRevoked = "resource.revoked", 403, "PolicyDeny",
+        "The resource was revoked and is released to nobody",
+        "Ask the owner; a new version is stored with `coffer secret put`.";
+    ResourceExpired = "resource.expired", 403, "PolicyDeny",
+        "The resource's time is over",
+        "Ask the owner; a new version is stored with `coffer secret put --expires-at`.";
+    ResourceSpent = "resource.spent", 403, "PolicyDeny",
+        "The resource was released to as many guests as its owner allowed",
+        "Ask the owner; a new version has a count of its own.";
+    ResourceSource = "resource.source", 503, "PluginInternalError",
+        "The vault that holds the resource does not answer",
+        "Try again soon; the broker's log says which vault and why.";
+    PluginFault = "plugin.fault", 502, "PluginInternalError",
+        "The plugin failed or gave no usable answer",
+        "Read the broker's log and the plugin's.";
+    PluginUnavailable = "plugin.unavailable", 503, "PluginInternalError",
+        "The plugin does not answer",
+        "Try again soon; the broker's log says why.";
+    TenantUnknown = "tenant.unknown", 404, "InvalidRequestPath",
+        "There is no such tenant",
+        "Correct the path /t/<tenant>/ or the host name, or ask the operator.";
+    QuotaExceeded = "tenant.quota", 403, "PluginInternalError",
+        "The tenant has as much of this as it may have",
+        "Remove what is not needed, or ask the operator for a larger quota.";
+    ChangedMeanwhile = "store.changed-meanwhile", 503, "StorageBackendInitialization",
+        "What the decision rests on was changed again and again while it was made",
+        "Try again.";
     Conflict = "resource.conflict", 409, "PluginInternalError",
         "The request contradicts what is stored",
         "Read the present state, then try again.";
     AdminUnauthenticated = "admin.unauthenticated", 401, "AdminAuthAccess",
-        "The request is not signed by an admin key",
-        "Use the key that the broker made at its first start.";
+        "The request carries no token of an admin of this tenant",
+        "Use a key that is an admin's here, as the one that the broker made at its first start, or a token of a trusted issuer.";
     AdminForbidden = "admin.forbidden", 403, "AdminAuthAccess",
         "This admin may not do that",
         "Ask an admin who may.";

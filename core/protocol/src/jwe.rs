@@ -1,21 +1,25 @@
 //! Encryption to the guest's key: JWE in its flattened JSON form (RFC 7516, section 7.2.2).
 //!
-//! ECDH-ES+A256KW and RSA-OAEP-256 with A256GCM, and nothing else: `zip`, `crit`, unprotected headers, other
-//! algorithms, and ephemeral keys off the curve or of another curve are refused, each with its reason.
-//! Left out: opening RSA, because our guests make EC keys only.
+//! ECDH-ES+A256KW, RSA-OAEP-256, ML-KEM-768+A192KW and our hybrid with A256GCM, and nothing else: `zip`, `crit`,
+//! unprotected headers, other algorithms, and ephemeral keys off the curve or of another curve are refused, each with
+//! its reason. Left out: opening RSA, because our guests make no such keys.
+
+mod kem;
+mod wrapping;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::digest;
-use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrap};
-use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey};
 use coffer_core_secret::{NoRandomness, Secret, SecretBytes};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use zeroize::Zeroizing;
 
 use crate::b64;
-use crate::jwk::{ECDH_ES_A256KW, EcKey, JwkError, PublicKey, RSA_OAEP_256, RsaKey, short};
-use crate::tee_key::{EphemeralKey, TeeKey};
+use crate::jwk::{
+    ECDH_ES_A256KW, EcKey, HYBRID, JwkError, ML_KEM_768_A192KW, PublicKey, RSA_OAEP_256, short,
+};
+use crate::kmac::Kmac256;
+use crate::tee_key::{EcPrivate, EphemeralKey, Kind, TeeKey};
+use wrapping::{unwrap, unwrap_192, wrap, wrap_192, wrap_rsa};
 
 /// The one content encryption.
 pub const A256GCM: &str = "A256GCM";
@@ -73,6 +77,12 @@ pub enum JweError {
         /// Theirs.
         found: &'static str,
     },
+    /// The encapsulated key is missing.
+    #[error("the JWE's header has no encapsulated key (ek)")]
+    NoEncapsulation,
+    /// This program was assembled without KMAC256.
+    #[error("this program has no KMAC256, which {ML_KEM_768_A192KW} needs; use {HYBRID} or {ECDH_ES_A256KW}")]
+    NoKmac,
     /// The content key does not unwrap: it was made for another key.
     #[error("the JWE was not encrypted to this key, or its encrypted key was changed")]
     Unwrap,
@@ -130,12 +140,14 @@ impl TryFrom<Members> for Jwe {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 struct Header {
     alg: String,
     enc: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     epk: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ek: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     apu: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,31 +163,69 @@ struct Ephemeral {
     y: String,
 }
 
-/// Encrypts to a key.
-pub fn seal(key: &PublicKey, plaintext: &[u8]) -> Result<Jwe, JweError> {
-    let cek = Secret::<[u8; KEY_LEN]>::random()?;
-    match key {
-        PublicKey::Ec(key) => {
-            let ephemeral = EphemeralKey::generate_on(key.curve());
-            let ephemeral = ephemeral.ok_or(JweError::Provider("the ephemeral key"))?;
-            let header = ec_header(ephemeral.public())?;
-            let z = ephemeral.agree(key).ok_or(JweError::Provider("the key agreement"))?;
-            let kek = concat_kdf(&z, ECDH_ES_A256KW, &[], &[], 256);
-            encrypt(header, &wrap(&kek, &cek)?, &cek, plaintext)
-        }
-        PublicKey::Rsa(key) => {
-            let header =
-                Header { alg: RSA_OAEP_256.into(), enc: A256GCM.into(), epk: None, apu: None, apv: None };
-            encrypt(header, &wrap_rsa(key, &cek)?, &cek, plaintext)
+/// Encrypts to keys of every form that the program has the means for.
+#[derive(Clone, Copy, Default)]
+pub struct Sealer {
+    kmac: Option<Kmac256>,
+}
+
+impl Sealer {
+    /// For every form but upstream's ML-KEM.
+    pub const fn new() -> Self {
+        Self { kmac: None }
+    }
+
+    /// For upstream's ML-KEM, too.
+    #[must_use]
+    pub const fn with_kmac256(self, kmac: Kmac256) -> Self {
+        Self { kmac: Some(kmac) }
+    }
+
+    /// Encrypts to a key.
+    pub fn seal(&self, key: &PublicKey, plaintext: &[u8]) -> Result<Jwe, JweError> {
+        let cek = Secret::<[u8; KEY_LEN]>::random()?;
+        match key {
+            PublicKey::Ec(key) => {
+                let ephemeral = EphemeralKey::generate_on(key.curve());
+                let ephemeral = ephemeral.ok_or(JweError::Provider("the ephemeral key"))?;
+                let header = ec_header(ephemeral.public())?;
+                let z = ephemeral.agree(key).ok_or(JweError::Provider("the key agreement"))?;
+                let kek = concat_kdf(&z, ECDH_ES_A256KW, &[], &[], 256);
+                encrypt(header, &wrap(&kek, &cek)?, &cek, plaintext)
+            }
+            PublicKey::Rsa(key) => encrypt(header(RSA_OAEP_256), &wrap_rsa(key, &cek)?, &cek, plaintext),
+            PublicKey::MlKem(key) => {
+                let (ek, kek) = kem::to_ml_kem(key, self.kmac.ok_or(JweError::NoKmac)?)?;
+                let header = Header { ek: Some(b64::url(&ek)), ..header(ML_KEM_768_A192KW) };
+                encrypt(header, &wrap_192(&kek, &cek)?, &cek, plaintext)
+            }
+            PublicKey::Hybrid(key) => {
+                let (ek, kek) = kem::to_hybrid(key)?;
+                let header = Header { ek: Some(b64::url(&ek)), ..header(HYBRID) };
+                encrypt(header, &wrap(&kek, &cek)?, &cek, plaintext)
+            }
         }
     }
+}
+
+/// As [`Sealer::seal`] of a program without KMAC256.
+pub fn seal(key: &PublicKey, plaintext: &[u8]) -> Result<Jwe, JweError> {
+    Sealer::new().seal(key, plaintext)
 }
 
 impl TeeKey {
     /// Opens what was encrypted to the public part.
     pub fn open(&self, jwe: &Jwe) -> Result<SecretBytes, JweError> {
-        let kek = jwe.kek(self)?;
-        let cek = unwrap(&kek, &part("encrypted_key", &jwe.encrypted_key)?)?;
+        let cek = match &self.0 {
+            Kind::Ec(key) => unwrap(&jwe.kek(key)?, &jwe.wrapped()?)?,
+            Kind::MlKem(key, kmac) => {
+                let kek = kem::from_ml_kem(key, &jwe.encapsulation(ML_KEM_768_A192KW)?, *kmac)?;
+                unwrap_192(&kek, &jwe.wrapped()?)?
+            }
+            Kind::Hybrid(key) => {
+                unwrap(&kem::from_hybrid(key, &jwe.encapsulation(HYBRID)?)?, &jwe.wrapped()?)?
+            }
+        };
         jwe.decrypt(&cek)
     }
 }
@@ -192,19 +242,29 @@ impl Jwe {
         Ok(serde_json::to_vec(self)?)
     }
 
-    fn kek(&self, key: &TeeKey) -> Result<Secret<[u8; KEY_LEN]>, JweError> {
-        let header = self.header()?;
+    fn wrapped(&self) -> Result<Vec<u8>, JweError> {
+        part("encrypted_key", &self.encrypted_key)
+    }
+
+    /// The header's encapsulated key.
+    fn encapsulation(&self, algorithm: &'static str) -> Result<Vec<u8>, JweError> {
+        part("ek", &self.header(algorithm)?.ek.ok_or(JweError::NoEncapsulation)?)
+    }
+
+    fn kek(&self, key: &EcPrivate) -> Result<Secret<[u8; KEY_LEN]>, JweError> {
+        let header = self.header(ECDH_ES_A256KW)?;
         let epk = header.epk.ok_or(JweError::EphemeralKey(JwkError::Missing("epk")))?;
         let epk = match PublicKey::from_json(&epk) {
             Ok(PublicKey::Ec(epk)) => epk,
             Ok(PublicKey::Rsa(_)) => return Err(JweError::EphemeralKey(JwkError::Kind("RSA".into()))),
+            Ok(_) => return Err(JweError::EphemeralKey(JwkError::Kind("AKP".into()))),
             Err(error) => return Err(JweError::EphemeralKey(error)),
         };
         let info = |name, text: &Option<String>| part(name, text.as_deref().unwrap_or_default());
         derive_kek(key, &epk, &info("apu", &header.apu)?, &info("apv", &header.apv)?)
     }
 
-    fn header(&self) -> Result<Header, JweError> {
+    fn header(&self, expected: &'static str) -> Result<Header, JweError> {
         let bytes = part("protected header", &self.protected)?;
         let members: Map<String, Value> = serde_json::from_slice(&bytes)?;
         if members.contains_key("zip") {
@@ -215,8 +275,8 @@ impl Jwe {
         }
         // Read again as a struct, which refuses a member that is there twice (RFC 7516, section 4).
         let header: Header = serde_json::from_slice(&bytes)?;
-        if header.alg != ECDH_ES_A256KW {
-            return Err(JweError::Algorithm { expected: ECDH_ES_A256KW, found: short(&header.alg) });
+        if header.alg != expected {
+            return Err(JweError::Algorithm { expected, found: short(&header.alg) });
         }
         if header.enc != A256GCM {
             return Err(JweError::Encryption(short(&header.enc)));
@@ -244,7 +304,11 @@ impl Jwe {
 fn ec_header(point: &EcKey) -> Result<Header, JweError> {
     let (x, y) = point.coordinates();
     let epk = serde_json::to_value(Ephemeral { crv: point.curve().name(), kty: "EC", x, y })?;
-    Ok(Header { alg: ECDH_ES_A256KW.into(), enc: A256GCM.into(), epk: Some(epk), apu: None, apv: None })
+    Ok(Header { epk: Some(epk), ..header(ECDH_ES_A256KW) })
+}
+
+fn header(algorithm: &str) -> Header {
+    Header { alg: algorithm.into(), enc: A256GCM.into(), ..Header::default() }
 }
 
 fn encrypt(
@@ -289,7 +353,12 @@ fn aad(protected: &str, aad: Option<&str>) -> Vec<u8> {
     }
 }
 
-fn derive_kek(own: &TeeKey, peer: &EcKey, apu: &[u8], apv: &[u8]) -> Result<Secret<[u8; KEY_LEN]>, JweError> {
+fn derive_kek(
+    own: &EcPrivate,
+    peer: &EcKey,
+    apu: &[u8],
+    apv: &[u8],
+) -> Result<Secret<[u8; KEY_LEN]>, JweError> {
     let (expected, found) = (own.curve(), peer.curve());
     if expected != found {
         return Err(JweError::EphemeralCurve { expected: expected.name(), found: found.name() });
@@ -316,30 +385,6 @@ fn concat_kdf(z: &SecretBytes, algorithm: &str, apu: &[u8], apv: &[u8], bits: u3
     Secret::new(key)
 }
 
-fn wrap(kek: &Secret<[u8; KEY_LEN]>, cek: &Secret<[u8; KEY_LEN]>) -> Result<Vec<u8>, JweError> {
-    let failed = |_| JweError::Provider("the key wrapping");
-    let mut wrapped = vec![0; 40];
-    AesKek::new(&AES_256, kek.expose()).map_err(failed)?.wrap(cek.expose(), &mut wrapped).map_err(failed)?;
-    Ok(wrapped)
-}
-
-fn unwrap(kek: &Secret<[u8; KEY_LEN]>, wrapped: &[u8]) -> Result<Secret<[u8; KEY_LEN]>, JweError> {
-    let wrapped = exact::<40>("encrypted_key", wrapped)?;
-    let mut room = Zeroizing::new([0; KEY_LEN]);
-    let kek = AesKek::new(&AES_256, kek.expose()).map_err(|_| JweError::Provider("the key unwrapping"))?;
-    let key = kek.unwrap(&wrapped, room.as_mut_slice()).map_err(|_| JweError::Unwrap)?;
-    Ok(Secret::new(exact::<KEY_LEN>("content key", key)?))
-}
-
-fn wrap_rsa(key: &RsaKey, cek: &Secret<[u8; KEY_LEN]>) -> Result<Vec<u8>, JweError> {
-    let failed = |_| JweError::Provider("the RSA encryption");
-    let provider = key.to_provider().map_err(|_| JweError::Provider("the RSA key"))?;
-    let provider = OaepPublicEncryptingKey::new(provider).map_err(failed)?;
-    let mut wrapped = vec![0; provider.ciphertext_size()];
-    provider.encrypt(&OAEP_SHA256_MGF1SHA256, cek.expose(), &mut wrapped, None).map_err(failed)?;
-    Ok(wrapped)
-}
-
 fn part(name: &'static str, text: &str) -> Result<Vec<u8>, JweError> {
     b64::from_url(text).map_err(|_| JweError::Base64(name))
 }
@@ -352,8 +397,9 @@ fn exact<const N: usize>(part: &'static str, bytes: &[u8]) -> Result<[u8; N], Jw
 impl Jwe {
     /// The two keys inside, for comparison with a recorded exchange.
     pub(crate) fn keys_for_test(&self, key: &TeeKey) -> ([u8; KEY_LEN], [u8; KEY_LEN]) {
+        let Kind::Ec(key) = &key.0 else { panic!("not on a curve") };
         let kek = self.kek(key).unwrap();
-        let cek = unwrap(&kek, &part("encrypted_key", &self.encrypted_key).unwrap()).unwrap();
+        let cek = unwrap(&kek, &self.wrapped().unwrap()).unwrap();
         (*kek.expose(), *cek.expose())
     }
 }

@@ -1,7 +1,10 @@
 //! Public keys that secrets are encrypted to, as JSON Web Keys (RFC 7517, RFC 7518 section 6).
 //!
-//! INVARIANT: an [`EcKey`] lies on its curve and an [`RsaKey`] is long enough; both were checked when it was made.
+//! INVARIANT: an [`EcKey`] lies on its curve, an [`RsaKey`] is long enough and a [`MlKemKey`] can be encapsulated to;
+//! all of it was checked when the key was made.
 //! Left out: keys that verify signatures, which are `jws::VerifyingKey`, so that one cannot stand for the other.
+
+mod akp;
 
 use aws_lc_rs::agreement::{self, ParsedPublicKey, UnparsedPublicKey};
 use aws_lc_rs::rsa::{
@@ -11,6 +14,9 @@ use coffer_core_digest::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::b64;
+
+pub use akp::{HYBRID, HybridKey, ML_KEM_768_A192KW, MlKemKey};
+pub(crate) use akp::{ML_KEM_CIPHERTEXT, POINT};
 
 /// The `alg` of EC keys.
 pub const ECDH_ES_A256KW: &str = "ECDH-ES+A256KW";
@@ -65,7 +71,7 @@ impl Curve {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JwkError {
     /// The key's kind is unknown.
-    #[error("key type {0:?} is not supported; expected EC or RSA")]
+    #[error("key type {0:?} is not supported; expected EC, RSA or AKP")]
     Kind(String),
     /// The curve is unknown.
     #[error("curve {0:?} is not supported; expected P-256 or P-521")]
@@ -100,6 +106,9 @@ pub enum JwkError {
     /// The modulus is too short or too long, or the exponent is unusable.
     #[error("the RSA key is not usable: {0}")]
     Rsa(&'static str),
+    /// The encapsulation key is none.
+    #[error("the key is not an encapsulation key of ML-KEM-768")]
+    MlKem,
     /// The private part was sent too.
     #[error("the key holds its private part; it is no longer secret, make a new one")]
     Private,
@@ -116,6 +125,10 @@ pub enum PublicKey {
     Ec(EcKey),
     /// RSA, for RSA-OAEP-256.
     Rsa(RsaKey),
+    /// ML-KEM-768 alone, for ML-KEM-768+A192KW.
+    MlKem(MlKemKey),
+    /// P-256 and ML-KEM-768 together, for ECDH-ES+ML-KEM-768+A256KW.
+    Hybrid(HybridKey),
 }
 
 /// A point on a curve.
@@ -149,8 +162,12 @@ struct Members {
     n: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     e: Option<String>,
+    #[serde(default, rename = "pub", skip_serializing_if = "Option::is_none")]
+    public: Option<String>,
     #[serde(default, skip_serializing)]
     d: Option<serde::de::IgnoredAny>,
+    #[serde(default, rename = "priv", skip_serializing)]
+    private: Option<serde::de::IgnoredAny>,
 }
 
 impl PublicKey {
@@ -158,6 +175,16 @@ impl PublicKey {
     pub fn from_json(value: &serde_json::Value) -> Result<Self, JwkError> {
         let members = Members::deserialize(value).map_err(|error| JwkError::Json(error.to_string()))?;
         Self::try_from(members)
+    }
+
+    /// The `alg` that it is used with.
+    pub const fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Ec(_) => ECDH_ES_A256KW,
+            Self::Rsa(_) => RSA_OAEP_256,
+            Self::MlKem(_) => ML_KEM_768_A192KW,
+            Self::Hybrid(_) => HYBRID,
+        }
     }
 
     /// The SHA-256 thumbprint in base64url (RFC 7638).
@@ -168,6 +195,8 @@ impl PublicKey {
             Self::Rsa(key) => {
                 format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, b64::url(&key.e), b64::url(&key.n))
             }
+            Self::MlKem(key) => akp::thumbprint_text(ML_KEM_768_A192KW, key.as_bytes()),
+            Self::Hybrid(key) => akp::thumbprint_text(HYBRID, &key.to_bytes()),
         };
         b64::url(Digest::sha256(text.as_bytes()).as_bytes())
     }
@@ -240,6 +269,11 @@ impl RsaKey {
         Ok(key)
     }
 
+    /// Modulus and exponent, big endian.
+    pub(crate) fn components(&self) -> (&[u8], &[u8]) {
+        (&self.n, &self.e)
+    }
+
     pub(crate) fn to_provider(&self) -> Result<PublicEncryptingKey, JwkError> {
         let components = PublicKeyComponents { n: self.n.as_slice(), e: self.e.as_slice() };
         components.try_into().map_err(|_| JwkError::Rsa("the provider refuses modulus or exponent"))
@@ -250,7 +284,7 @@ impl TryFrom<Members> for PublicKey {
     type Error = JwkError;
 
     fn try_from(members: Members) -> Result<Self, JwkError> {
-        if members.d.is_some() {
+        if members.d.is_some() || members.private.is_some() {
             return Err(JwkError::Private);
         }
         let bytes = |name: &'static str, member: &Option<String>| {
@@ -272,6 +306,14 @@ impl TryFrom<Members> for PublicKey {
                 expect(RSA_OAEP_256)?;
                 Ok(Self::Rsa(RsaKey::from_components(bytes("n", &members.n)?, bytes("e", &members.e)?)?))
             }
+            "AKP" => match members.alg.as_deref().ok_or(JwkError::Missing("alg"))? {
+                ML_KEM_768_A192KW => Ok(Self::MlKem(MlKemKey::from_bytes(bytes("pub", &members.public)?)?)),
+                HYBRID => Ok(Self::Hybrid(HybridKey::from_bytes(&bytes("pub", &members.public)?)?)),
+                found => {
+                    let expected = "ECDH-ES+ML-KEM-768+A256KW or ML-KEM-768+A192KW";
+                    Err(JwkError::Algorithm { expected, found: short(found) })
+                }
+            },
             other => Err(JwkError::Kind(short(other))),
         }
     }
@@ -279,7 +321,15 @@ impl TryFrom<Members> for PublicKey {
 
 impl From<PublicKey> for Members {
     fn from(key: PublicKey) -> Self {
-        match key {
+        let akp = |public: &[u8]| Self {
+            kty: "AKP".into(),
+            alg: Some(key.algorithm().into()),
+            public: Some(b64::url(public)),
+            ..Self::default()
+        };
+        match &key {
+            PublicKey::MlKem(key) => akp(key.as_bytes()),
+            PublicKey::Hybrid(key) => akp(&key.to_bytes()),
             PublicKey::Ec(key) => {
                 let (x, y) = key.coordinates();
                 Self {

@@ -1,7 +1,8 @@
 //! Signatures in compact form (RFC 7515): ES256 for attestation tokens, EdDSA for admins' requests.
 //!
 //! The key decides the algorithm, never the header: a header that names another one is refused, and so are `none`
-//! and critical extensions. Left out: chains in `x5c`; our tokens are verified with a pinned key.
+//! critical extensions, and members that are there twice. Left out: the tokens of others and their chains, which are
+//! `passport`'s; ours are verified with a pinned key.
 
 use std::fmt;
 
@@ -17,6 +18,7 @@ use serde_json::{Map, Value};
 
 use crate::b64;
 use crate::jwk::{Curve, EcKey, short};
+use crate::strict;
 
 /// The longest compact form that is read.
 pub const MAX_COMPACT: usize = 8 << 20;
@@ -44,6 +46,12 @@ pub enum JwsError {
     /// The signature does not fit the text and the key.
     #[error("the signature does not fit: another key signed, or the text was changed")]
     Signature,
+    /// The header names a key that is none of those pinned.
+    #[error("the signature names key {found:?}, which is none of the keys that are trusted here")]
+    UnknownKey {
+        /// The header's `kid`.
+        found: String,
+    },
     /// The key is not usable.
     #[error("not a key that verifies signatures: {0}")]
     Key(&'static str),
@@ -87,6 +95,14 @@ impl VerifyingKey {
         match self.0 {
             Material::Es256(_) => "ES256",
             Material::Ed25519(_) => "EdDSA",
+        }
+    }
+
+    /// The key's bytes: the uncompressed point, or Ed25519's 32 bytes.
+    pub(crate) fn to_raw(&self) -> Vec<u8> {
+        match &self.0 {
+            Material::Es256(key) => key.to_point(),
+            Material::Ed25519(key) => key.clone(),
         }
     }
 
@@ -221,7 +237,8 @@ impl SigningKey {
         self.sign_parts(&b64::url(&serde_json::to_vec(&header)?), payload)
     }
 
-    /// Signs claims as a JWT with the public key in its header (`jwk`), as KBS peers expect it.
+    /// Signs claims as a JWT with the public key in its header (`jwk`), as KBS peers expect it, and with its thumbprint
+    /// as `kid`, by which it is found among the published ones.
     pub fn sign_jwt<T: Serialize>(&self, claims: &T) -> Result<String, JwsError> {
         self.sign_jwt_text(&serde_json::to_string(claims)?)
     }
@@ -255,6 +272,7 @@ impl SigningKey {
         header.insert("typ".into(), "JWT".into());
         header.insert("jwk".into(), serde_json::to_value(&public)?);
         header.insert("alg".into(), public.algorithm().into());
+        header.insert("kid".into(), public.thumbprint().into());
         let jwt_header = b64::url(&serde_json::to_vec(&header)?);
         Ok(Self { pair, public, jwt_header })
     }
@@ -283,7 +301,7 @@ impl Compact {
         let (signed, signature) = text.rsplit_once('.').ok_or(JwsError::Form("there are no three parts"))?;
         let (header, payload) = signed.split_once('.').ok_or(JwsError::Form("there are no three parts"))?;
         let bytes = |part| b64::from_url(part).map_err(|_| JwsError::Form("a part is not base64url"));
-        let header: Map<String, Value> = serde_json::from_slice(&bytes(header)?)?;
+        let header = strict::object(&bytes(header)?)?;
         if header.contains_key("crit") {
             return Err(JwsError::Critical);
         }
@@ -304,6 +322,38 @@ impl Compact {
     pub fn insecure_header_key(&self) -> Result<VerifyingKey, JwsError> {
         let key = self.header.get("jwk").ok_or(JwsError::Key("the header has no jwk"))?;
         Ok(VerifyingKey::deserialize(key)?)
+    }
+
+    /// What the header says besides.
+    pub(crate) fn header(&self) -> &Map<String, Value> {
+        &self.header
+    }
+
+    /// The text that is signed, and its signature.
+    pub(crate) fn signed(&self) -> (&[u8], &[u8]) {
+        (self.text.as_bytes(), &self.signature)
+    }
+
+    /// The payload, for whoever has verified the signature by other means.
+    pub(crate) fn unverified_payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// The payload, after the signature was verified with one of the keys that the caller trusts: with the one that
+    /// the header's `kid` names by its thumbprint, or, where it names none, with any.
+    pub fn verify_among(&self, keys: &[VerifyingKey]) -> Result<&[u8], JwsError> {
+        let mut refusal = match self.key_id() {
+            Some(named) => JwsError::UnknownKey { found: short(named) },
+            None => JwsError::Key("no key is pinned"),
+        };
+        let named = |key: &&VerifyingKey| self.key_id().is_none_or(|named| named == key.thumbprint());
+        for key in keys.iter().filter(named) {
+            match self.verify(key) {
+                Ok(payload) => return Ok(payload),
+                Err(error) => refusal = error,
+            }
+        }
+        Err(refusal)
     }
 
     /// The payload, after the signature was verified with a key that the caller trusts.
@@ -352,9 +402,35 @@ mod tests {
         assert!(matches!(verify(&none, &key), Err(JwsError::Algorithm { .. })));
         let crit = joined(&b64::url(br#"{"alg":"ES256","crit":["b64"]}"#), parts[1]);
         assert!(matches!(verify(&crit, &key), Err(JwsError::Critical)));
+        let twice = joined(&b64::url(br#"{"alg":"none","alg":"ES256"}"#), parts[1]);
+        assert!(matches!(verify(&twice, &key), Err(JwsError::Json(_))));
         for bad in ["", "a.b", "a.b.c.d", "%.%.%"] {
             assert!(matches!(verify(bad, &key), Err(JwsError::Form(_) | JwsError::Json(_))), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_header_s_key_id_chooses_among_the_pinned_keys_and_nothing_else_does() {
+        let (old, new) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let both = [old.verifying_key().clone(), new.verifying_key().clone()];
+        for key in [&old, &new] {
+            let token = key.sign_jwt(&json!({"a": 1})).unwrap();
+            let compact = Compact::parse(&token).unwrap();
+            assert_eq!(compact.key_id(), Some(key.verifying_key().thumbprint().as_str()));
+            assert!(compact.verify_among(&both).is_ok());
+        }
+        let token = old.sign_jwt(&json!({"a": 1})).unwrap();
+        let refused = Compact::parse(&token).unwrap().verify_among(&both[1..]).map(<[u8]>::to_vec);
+        assert!(matches!(refused, Err(JwsError::UnknownKey { .. })));
+        // A token that lies about its key is tried with the key that it names only.
+        let lie = json!({"kid": new.verifying_key().thumbprint()}).as_object().unwrap().clone();
+        let token = old.sign_compact(&lie, b"{}").unwrap();
+        let refused = Compact::parse(&token).unwrap().verify_among(&both).map(<[u8]>::to_vec);
+        assert!(matches!(refused, Err(JwsError::Signature)));
+        // Tokens from before keys had names.
+        let token = new.sign_compact(&Map::new(), b"{}").unwrap();
+        assert_eq!(Compact::parse(&token).unwrap().verify_among(&both).unwrap(), b"{}");
+        assert!(matches!(Compact::parse(&token).unwrap().verify_among(&[]), Err(JwsError::Key(_))));
     }
 
     /// RFC 8037, appendix A.4.

@@ -2,7 +2,7 @@
 //!
 //! Holds true: nothing here waits, reads a clock or sends; time and bytes are arguments. Private scalars live
 //! only in `Secret`. What a peer sends is parsed once, with bounds, into types that keep what was checked.
-//! Left out: HTTP, storage, and the judging of evidence. ML-KEM key agreement is not offered yet.
+//! Left out: HTTP, storage, and the judging of evidence.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![cfg_attr(
@@ -22,8 +22,13 @@ pub mod handshake;
 pub mod jcs;
 pub mod jwe;
 pub mod jwk;
+pub mod jwks;
 pub mod jws;
+pub mod kmac;
+pub mod passport;
+mod strict;
 pub mod tee_key;
+pub mod token_keys;
 pub mod uri;
 pub mod wire;
 

@@ -23,6 +23,10 @@ pub const MAX_ATTEST: usize = 8 << 20;
 /// The longest reply that a guest reads.
 pub const MAX_REPLY: usize = 8 << 20;
 
+/// Our addition to `extra-params`, in both directions: the `alg` of the keys that an attester can make, and of those
+/// among them that the broker can encrypt to. Peers that do not know it never see it.
+pub const KEY_ALGORITHMS: &str = "coffer-tee-key-algorithms";
+
 /// A protocol version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
@@ -94,6 +98,16 @@ impl AuthRequest {
         let list = self.extra_params.get("supported-hash-algorithms")?.as_array()?;
         Some(list.iter().filter_map(Value::as_str).collect())
     }
+
+    /// The `alg` of the keys that the attester can make, if it says so.
+    pub fn key_algorithms(&self) -> Option<Vec<&str>> {
+        names(&self.extra_params)
+    }
+}
+
+fn names(extra_params: &Value) -> Option<Vec<&str>> {
+    let list = extra_params.get(KEY_ALGORITHMS)?.as_array()?;
+    Some(list.iter().filter_map(Value::as_str).collect())
 }
 
 /// The reply to auth.
@@ -114,6 +128,23 @@ impl Challenge {
             Some(hash) => json!({"selected-hash-algorithm": hash.name()}),
         };
         Self { nonce, extra_params }
+    }
+
+    /// Names the keys that are taken, for an attester that asked.
+    #[must_use]
+    pub fn with_key_algorithms(mut self, algorithms: &[&str]) -> Self {
+        match &mut self.extra_params {
+            Value::Object(members) => {
+                members.insert(KEY_ALGORITHMS.to_owned(), json!(algorithms));
+            }
+            other => *other = json!({KEY_ALGORITHMS: algorithms}),
+        }
+        self
+    }
+
+    /// The keys that are taken, if the relying party says so.
+    pub fn key_algorithms(&self) -> Option<Vec<&str>> {
+        names(&self.extra_params)
     }
 
     /// The hash algorithm that the relying party selected, if it did.

@@ -1,6 +1,7 @@
 //! The guest's end: offer, answer the challenge with evidence, hold the session.
 //!
-//! Each state is consumed by the step that leaves it, so that a nonce is answered once and with one key.
+//! Each state is consumed by the step that leaves it, so that a nonce is answered once and with one key. The key is
+//! either there from the beginning, or it is made when the broker has said which kinds it takes.
 
 use coffer_core_digest::Algorithm;
 use coffer_core_evidence::{ReportData, Tee};
@@ -10,11 +11,11 @@ use serde_json::{Value, json};
 use super::{DEFAULT_HASH, HASHES, attempt_id, report_data, runtime_claims};
 use crate::jcs::NotCanonical;
 use crate::jwe::{Jwe, JweError};
-use crate::jwk::PublicKey;
-use crate::tee_key::TeeKey;
+use crate::jwk::{ECDH_ES_A256KW, HYBRID, PublicKey};
+use crate::tee_key::{TeeKey, TeeKeyError};
 use crate::wire::{
-    AttestRequest, AttestResponse, AuthRequest, Challenge, ErrorBody, InitDataText, MAX_REPLY, RuntimeData,
-    TeeEvidence, VERSION,
+    AttestRequest, AttestResponse, AuthRequest, Challenge, ErrorBody, InitDataText, KEY_ALGORITHMS,
+    MAX_REPLY, RuntimeData, TeeEvidence, VERSION,
 };
 
 /// Why the guest does not go on.
@@ -45,7 +46,7 @@ pub enum AttesterError {
     NotCanonical(#[from] NotCanonical),
 }
 
-/// The offer is made; a challenge is awaited.
+/// The offer is made with a key; a challenge is awaited.
 pub struct Attester {
     key: TeeKey,
 }
@@ -53,17 +54,68 @@ pub struct Attester {
 impl Attester {
     /// Offers. The bytes are the body of `POST /kbs/v0/auth`.
     pub fn begin(tee: Tee, key: TeeKey) -> Result<(Self, Vec<u8>), AttesterError> {
-        let request = AuthRequest {
-            version: VERSION.to_string(),
-            tee: tee.name().to_owned(),
-            extra_params: json!({"supported-hash-algorithms": ["sha256", "sha384", "sha512"]}),
-        };
-        Ok((Self { key }, serde_json::to_vec(&request)?))
+        Ok((Self { key }, offer(tee, json!({"supported-hash-algorithms": HASH_NAMES}))?))
+    }
+
+    /// Offers every kind of key. The bytes are as those of [`Attester::begin`], with our addition.
+    pub fn negotiate(tee: Tee) -> Result<(Negotiating, Vec<u8>), AttesterError> {
+        let kinds = [KeyKind::Hybrid, KeyKind::P256].map(KeyKind::algorithm);
+        let body = offer(tee, json!({"supported-hash-algorithms": HASH_NAMES, KEY_ALGORITHMS: kinds}))?;
+        Ok((Negotiating(()), body))
     }
 
     /// Takes the reply. The report data is for evidence without devices; with devices ask
     /// [`Challenged::report_data_with`].
     pub fn on_challenge(self, body: &[u8]) -> Result<(Challenged, ReportData), AttesterError> {
+        KeyWanted::read(body)?.with_key(self.key)
+    }
+}
+
+/// The offer is made, without a key yet; a challenge is awaited.
+pub struct Negotiating(());
+
+impl Negotiating {
+    /// Takes the reply, and says which key to make.
+    pub fn on_challenge(self, body: &[u8]) -> Result<KeyWanted, AttesterError> {
+        KeyWanted::read(body)
+    }
+}
+
+/// A kind of key that our attesters make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// P-256, which every broker takes.
+    P256,
+    /// P-256 and ML-KEM-768.
+    Hybrid,
+}
+
+impl KeyKind {
+    /// The `alg` of its JWK.
+    pub const fn algorithm(self) -> &'static str {
+        match self {
+            Self::P256 => ECDH_ES_A256KW,
+            Self::Hybrid => HYBRID,
+        }
+    }
+
+    /// A new key of this kind.
+    pub fn generate(self) -> Result<TeeKey, TeeKeyError> {
+        match self {
+            Self::P256 => TeeKey::generate(),
+            Self::Hybrid => TeeKey::generate_hybrid(),
+        }
+    }
+}
+
+/// The challenge is known; a key is to be made for it.
+pub struct KeyWanted {
+    challenge: Challenge,
+    hash: Algorithm,
+}
+
+impl KeyWanted {
+    fn read(body: &[u8]) -> Result<Self, AttesterError> {
         let challenge: Challenge = read("auth", body)?;
         let hash = match challenge.selected_hash() {
             None => DEFAULT_HASH,
@@ -73,12 +125,31 @@ impl Attester {
                 .filter(|hash| HASHES.contains(hash))
                 .ok_or_else(|| AttesterError::Hash { found: name.chars().take(32).collect() })?,
         };
-        let tee_pubkey = serde_json::to_value(self.key.public())?;
-        let runtime = RuntimeData { nonce: challenge.nonce, tee_pubkey };
-        let challenged = Challenged { key: self.key, hash, runtime };
+        Ok(Self { challenge, hash })
+    }
+
+    /// The best kind that the broker says it takes; the classical one where it says nothing.
+    pub fn kind(&self) -> KeyKind {
+        let taken = self.challenge.key_algorithms().unwrap_or_default();
+        if taken.contains(&HYBRID) { KeyKind::Hybrid } else { KeyKind::P256 }
+    }
+
+    /// Goes on with a key. The report data is as that of [`Attester::on_challenge`].
+    pub fn with_key(self, key: TeeKey) -> Result<(Challenged, ReportData), AttesterError> {
+        let tee_pubkey = serde_json::to_value(key.public())?;
+        let runtime = RuntimeData { nonce: self.challenge.nonce, tee_pubkey };
+        let challenged = Challenged { key, hash: self.hash, runtime };
         let report_data = challenged.report_data_with("")?;
         Ok((challenged, report_data))
     }
+}
+
+/// What every attester offers to hash with.
+const HASH_NAMES: [&str; 3] = ["sha256", "sha384", "sha512"];
+
+fn offer(tee: Tee, extra_params: Value) -> Result<Vec<u8>, AttesterError> {
+    let request = AuthRequest { version: VERSION.to_string(), tee: tee.name().to_owned(), extra_params };
+    Ok(serde_json::to_vec(&request)?)
 }
 
 /// The challenge is known; evidence is to be collected.

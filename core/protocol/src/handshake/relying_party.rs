@@ -15,13 +15,15 @@ use super::challenge::{CookieError, Sealed, attempt_of, tee_from_name};
 use super::{DEFAULT_HASH, HASHES, report_data, runtime_claims};
 use crate::error::{Code, ErrorBody};
 use crate::jcs::NotCanonical;
-use crate::jwk::{JwkError, PublicKey};
+use crate::jwk::{ECDH_ES_A256KW, HYBRID, JwkError, ML_KEM_768_A192KW, PublicKey, RSA_OAEP_256};
 use crate::wire::{AttestRequest, AuthRequest, Challenge, MAX_ATTEST, MAX_AUTH, Version, VersionError};
 
 /// How long a challenge may be answered, unless it is set otherwise.
 pub const LIFETIME_S: u64 = 300;
 /// How far the clocks of two replicas may differ.
 const CLOCK_SKEW_S: u64 = 60;
+/// The keys that every broker takes.
+const WITHOUT_ML_KEM: &str = "ECDH-ES+ML-KEM-768+A256KW, ECDH-ES+A256KW or RSA-OAEP-256";
 
 /// Why a request of the handshake is refused.
 #[derive(Debug, thiserror::Error)]
@@ -161,6 +163,14 @@ pub struct Challenger {
     previous: Option<ClusterKey>,
     tees: BTreeSet<Tee>,
     lifetime_s: u64,
+    ml_kem: MlKem,
+}
+
+/// Whether keys of ML-KEM alone are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MlKem {
+    Refused,
+    Taken,
 }
 
 /// A challenge as it is sent.
@@ -214,7 +224,8 @@ impl Submission {
 impl Challenger {
     /// A challenger for the TEEs that are judged here.
     pub fn new(current: ClusterKey, tees: impl IntoIterator<Item = Tee>) -> Self {
-        Self { current, previous: None, tees: tees.into_iter().collect(), lifetime_s: LIFETIME_S }
+        let tees = tees.into_iter().collect();
+        Self { current, previous: None, tees, lifetime_s: LIFETIME_S, ml_kem: MlKem::Refused }
     }
 
     /// Accepts answers to challenges that were sealed before the last rotation, too.
@@ -231,6 +242,13 @@ impl Challenger {
         self
     }
 
+    /// Takes keys of upstream's ML-KEM form, for a broker whose [`crate::jwe::Sealer`] has KMAC256.
+    #[must_use]
+    pub fn with_ml_kem(mut self) -> Self {
+        self.ml_kem = MlKem::Taken;
+        self
+    }
+
     /// Seals from now on under another key, and still accepts what the present one sealed.
     pub fn rotate(&mut self, next: ClusterKey) {
         self.previous = Some(std::mem::replace(&mut self.current, next));
@@ -238,8 +256,8 @@ impl Challenger {
 
     /// Answers `POST /kbs/v0/auth`. `now_s` is in seconds since 1970.
     pub fn issue(&self, auth_body: &[u8], now_s: u64) -> Result<Issued, Refusal> {
-        let (tee, hash) = self.announced(auth_body)?;
-        self.seal(Sealed::new(tee, hash, now_s)?)
+        let announced = self.announced(auth_body)?;
+        self.seal(&Sealed::new(announced.tee, announced.hash, now_s)?, &announced.keys)
     }
 
     /// As [`Challenger::issue`], with a nonce that the caller chose. For reproducing recorded exchanges: a nonce
@@ -250,8 +268,8 @@ impl Challenger {
         nonce: [u8; NONCE_LEN],
         now_s: u64,
     ) -> Result<Issued, Refusal> {
-        let (tee, hash) = self.announced(auth_body)?;
-        self.seal(Sealed { tee, hash, issued_at: now_s, nonce })
+        let Announced { tee, hash, keys } = self.announced(auth_body)?;
+        self.seal(&Sealed { tee, hash, issued_at: now_s, nonce }, &keys)
     }
 
     /// Takes `POST /kbs/v0/attest` with its cookie.
@@ -261,7 +279,7 @@ impl Challenger {
         if request.runtime_data.nonce != sealed.nonce_text() {
             return Err(Refusal::Nonce);
         }
-        Self::submission(&sealed, request)
+        self.submission(&sealed, request)
     }
 
     /// Whether a cookie could still be answered: all that [`Challenger::accept`] asks of the cookie itself. So
@@ -297,7 +315,7 @@ impl Challenger {
         Ok(Sealed::open(cookie, keys)?)
     }
 
-    fn submission(sealed: &Sealed, request: AttestRequest) -> Result<Submission, Refusal> {
+    fn submission(&self, sealed: &Sealed, request: AttestRequest) -> Result<Submission, Refusal> {
         let AttestRequest { init_data, runtime_data, tee_evidence } = request;
         let init_data = match init_data {
             None => None,
@@ -307,6 +325,10 @@ impl Challenger {
             }
         };
         let tee_pubkey = PublicKey::from_json(&runtime_data.tee_pubkey)?;
+        if matches!(tee_pubkey, PublicKey::MlKem(_)) && self.ml_kem == MlKem::Refused {
+            let found = ML_KEM_768_A192KW.to_owned();
+            return Err(JwkError::Algorithm { expected: WITHOUT_ML_KEM, found }.into());
+        }
         let runtime_claims_value = runtime_claims(&runtime_data, Some(&tee_evidence.additional_evidence));
         Ok(Submission {
             tee: sealed.tee,
@@ -323,7 +345,7 @@ impl Challenger {
         })
     }
 
-    fn announced(&self, auth_body: &[u8]) -> Result<(Tee, Algorithm), Refusal> {
+    fn announced(&self, auth_body: &[u8]) -> Result<Announced, Refusal> {
         let request: AuthRequest = read("auth", auth_body, MAX_AUTH)?;
         Version::negotiate(&request.version)?;
         let tee = tee_from_name(&request.tee).filter(|tee| self.tees.contains(tee));
@@ -341,12 +363,21 @@ impl Challenger {
                 })?
             }
         };
-        Ok((tee, hash))
+        let keys = request.key_algorithms().map(|offered| self.keys_among(&offered));
+        Ok(Announced { tee, hash, keys: keys.unwrap_or_default() })
     }
 
-    fn seal(&self, sealed: Sealed) -> Result<Issued, Refusal> {
+    /// Which of the offered keys are taken, best first.
+    fn keys_among(&self, offered: &[&str]) -> Vec<&'static str> {
+        let taken = [HYBRID, ECDH_ES_A256KW, RSA_OAEP_256];
+        let ml_kem = (self.ml_kem == MlKem::Taken).then_some(ML_KEM_768_A192KW);
+        taken.into_iter().chain(ml_kem).filter(|name| offered.contains(name)).collect()
+    }
+
+    fn seal(&self, sealed: &Sealed, keys: &[&str]) -> Result<Issued, Refusal> {
         let named = (sealed.hash != DEFAULT_HASH).then_some(sealed.hash);
         let challenge = Challenge::new(sealed.nonce_text(), named);
+        let challenge = if keys.is_empty() { challenge } else { challenge.with_key_algorithms(keys) };
         let body = serde_json::to_vec(&challenge).map_err(NotCanonical::from)?;
         Ok(Issued {
             cookie: sealed.seal(&self.current)?,
@@ -361,6 +392,14 @@ impl Challenger {
         let names: Vec<&str> = self.tees.iter().map(|tee| tee.name()).collect();
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
+}
+
+/// What an auth request asks for.
+struct Announced {
+    tee: Tee,
+    hash: Algorithm,
+    /// The keys that the reply names; none where the attester did not ask.
+    keys: Vec<&'static str>,
 }
 
 /// IBM Secure Execution's user data has room for SHA-512, and its peers expect it (KBS protocol, section on SE).

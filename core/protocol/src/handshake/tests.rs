@@ -4,7 +4,7 @@ use coffer_core_secret::Secret;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::attester::{Attester, AttesterError};
+use super::attester::{Attester, AttesterError, Attesting, KeyKind};
 use super::relying_party::{Challenger, ClusterKey, Refusal};
 use super::*;
 use crate::Tee;
@@ -13,7 +13,7 @@ use crate::error::Code;
 use crate::jwe::Jwe;
 use crate::jws::Compact;
 use crate::tee_key::TeeKey;
-use crate::wire::{AttestRequest, AuthRequest};
+use crate::wire::{AttestRequest, AuthRequest, KEY_ALGORITHMS};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -177,6 +177,87 @@ fn an_attester_refuses_a_hash_that_it_did_not_offer() {
         let body = json!({"nonce": "", "extra-params": {"selected-hash-algorithm": name}}).to_string();
         assert!(matches!(attester.on_challenge(body.as_bytes()), Err(AttesterError::Hash { .. })));
     }
+}
+
+/// A negotiated exchange up to the attest request.
+fn negotiated(challenger: &Challenger, change: fn(&mut Value)) -> (String, KeyKind, Vec<u8>, Attesting) {
+    let (negotiating, auth) = Attester::negotiate(Tee::Tpm).unwrap();
+    let issued = challenger.issue(&auth, NOW).unwrap();
+    let mut body: Value = serde_json::from_slice(&issued.body).unwrap();
+    change(&mut body);
+    let wanted = negotiating.on_challenge(body.to_string().as_bytes()).unwrap();
+    let kind = wanted.kind();
+    let (challenged, _) = wanted.with_key(kind.generate().unwrap()).unwrap();
+    let (attesting, body) = challenged.evidence(json!(1), "", None).unwrap();
+    (issued.cookie, kind, body, attesting)
+}
+
+#[test]
+fn two_ends_of_ours_agree_on_the_hybrid_key_and_secrets_are_sealed_to_it() {
+    let challenger = challenger();
+    let (cookie, kind, body, attesting) = negotiated(&challenger, |_| ());
+    assert_eq!(kind, KeyKind::Hybrid);
+    let submission = challenger.accept(&cookie, &body, NOW).unwrap();
+    assert_eq!(submission.tee_pubkey.algorithm(), crate::jwk::HYBRID);
+    let session = attesting.on_response(br#"{"token":"t"}"#).unwrap();
+    let jwe = crate::jwe::seal(&submission.tee_pubkey, b"secret").unwrap();
+    assert!(session.open(&jwe.to_json().unwrap()).unwrap().equals(b"secret"));
+}
+
+#[test]
+fn an_attester_falls_back_to_p_256_where_the_broker_does_not_name_the_hybrid_key() {
+    let challenger = challenger();
+    let silent: [fn(&mut Value); 5] = [
+        |body| body["extra-params"] = json!(""),
+        |body| body["extra-params"] = json!({}),
+        |body| body["extra-params"][KEY_ALGORITHMS] = json!("ECDH-ES+ML-KEM-768+A256KW"),
+        |body| body["extra-params"][KEY_ALGORITHMS] = json!(["ECDH-ES+A256KW", "more", 7]),
+        |body| drop(body.as_object_mut().unwrap().remove("extra-params")),
+    ];
+    for change in silent {
+        let (cookie, kind, body, _) = negotiated(&challenger, change);
+        assert_eq!(kind, KeyKind::P256);
+        assert_eq!(challenger.accept(&cookie, &body, NOW).unwrap().tee_pubkey.algorithm(), "ECDH-ES+A256KW");
+    }
+}
+
+#[test]
+fn a_challenge_names_keys_only_to_an_attester_that_asked_and_only_those_that_it_offered() {
+    let challenger = challenger();
+    let extra = |params: Value| {
+        let issued = challenger.issue(&auth(json!({"extra-params": params})), NOW).unwrap();
+        serde_json::from_slice::<Value>(&issued.body).unwrap()["extra-params"].clone()
+    };
+    assert_eq!(extra(json!("")), json!(""));
+    assert_eq!(extra(json!({"supported-hash-algorithms": ["sha384"]})), json!(""));
+    assert_eq!(extra(json!({KEY_ALGORITHMS: []})), json!(""));
+    assert_eq!(extra(json!({KEY_ALGORITHMS: ["dir", "ML-KEM-768+A192KW"]})), json!(""));
+    assert_eq!(
+        extra(json!({KEY_ALGORITHMS: ["ECDH-ES+A256KW", "dir", "ECDH-ES+ML-KEM-768+A256KW"]})),
+        json!({KEY_ALGORITHMS: ["ECDH-ES+ML-KEM-768+A256KW", "ECDH-ES+A256KW"]})
+    );
+    assert_eq!(
+        extra(json!({KEY_ALGORITHMS: ["RSA-OAEP-256"], "supported-hash-algorithms": ["sha512"]})),
+        json!({KEY_ALGORITHMS: ["RSA-OAEP-256"], "selected-hash-algorithm": "sha512"})
+    );
+}
+
+#[test]
+fn a_key_of_ml_kem_alone_is_taken_only_by_a_broker_that_can_seal_to_it() {
+    let key = || TeeKey::generate_ml_kem(|_, _, _| ()).unwrap();
+    let exchange = |challenger: &Challenger| {
+        let (attester, auth) = Attester::begin(Tee::Tpm, key()).unwrap();
+        let issued = challenger.issue(&auth, NOW).unwrap();
+        let (challenged, _) = attester.on_challenge(&issued.body).unwrap();
+        let (_, body) = challenged.evidence(json!(1), "", None).unwrap();
+        challenger.accept(&issued.cookie, &body, NOW)
+    };
+    assert_eq!(code(exchange(&challenger())), Code::KeyUnsupported);
+    let able = challenger().with_ml_kem();
+    assert_eq!(exchange(&able).unwrap().tee_pubkey.algorithm(), "ML-KEM-768+A192KW");
+    let offered = auth(json!({"extra-params": {KEY_ALGORITHMS: ["ML-KEM-768+A192KW"]}}));
+    let body: Value = serde_json::from_slice(&able.issue(&offered, NOW).unwrap().body).unwrap();
+    assert_eq!(body["extra-params"][KEY_ALGORITHMS], json!(["ML-KEM-768+A192KW"]));
 }
 
 #[test]

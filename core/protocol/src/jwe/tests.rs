@@ -1,7 +1,7 @@
 //! Published vectors, both ends against each other, and each defect with its reason.
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
-use aws_lc_rs::rsa::{KeySize, OaepPrivateDecryptingKey, PrivateDecryptingKey};
+use aws_lc_rs::rsa::{KeySize, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey};
 use serde_json::json;
 
 use super::*;
@@ -11,18 +11,22 @@ fn key(curve: Curve) -> TeeKey {
     TeeKey::generate_on(curve).unwrap()
 }
 
-fn point(key: &TeeKey) -> EcKey {
-    match key.public() {
-        PublicKey::Ec(point) => point,
-        PublicKey::Rsa(_) => panic!("an RSA key"),
+fn ec(key: &TeeKey) -> &EcPrivate {
+    match &key.0 {
+        Kind::Ec(key) => key,
+        _ => panic!("not on a curve"),
     }
+}
+
+fn point(key: &TeeKey) -> EcKey {
+    ec(key).public().clone()
 }
 
 /// Seals with a header that the test chose.
 fn sealed_with(to: &TeeKey, header: Value) -> Jwe {
-    let ephemeral = key(to.curve());
+    let ephemeral = key(ec(to).curve());
     let PublicKey::Ec(public) = to.public() else { panic!("an EC key") };
-    let kek = derive_kek(&ephemeral, &public, &[], &[]).unwrap();
+    let kek = derive_kek(ec(&ephemeral), &public, &[], &[]).unwrap();
     let cek = Secret::<[u8; KEY_LEN]>::random().unwrap();
     let mut jwe =
         encrypt(ec_header(&point(&ephemeral)).unwrap(), &wrap(&kek, &cek).unwrap(), &cek, b"x").unwrap();
@@ -97,7 +101,7 @@ fn concat_kdf_gives_the_published_key() {
         TeeKey::from_scalar(Curve::P256, scalar("VEmDZpDXXK8p8N0Cndsxs924q6nS1RXFASRl6BfUqdw")).unwrap();
     let PublicKey::Ec(bob) = bob.public() else { panic!("an EC key") };
     assert_eq!(bob.coordinates().0, "weNJy2HscCSM6AEDTDg04biOvhFhyyWvOHQfeF_PxMQ");
-    let z = alice.agree(&bob).unwrap();
+    let z = ec(&alice).agree(&bob).unwrap();
     assert_eq!(z.expose()[..4], [158, 86, 217, 29]);
     let key = concat_kdf(&z, "A128GCM", b"Alice", b"Bob", 128);
     assert_eq!(b64::url(&key.expose()[..16]), "VqqN6vgjbSBcIijNcacQGg");
@@ -131,7 +135,7 @@ fn additional_authenticated_data_is_covered_by_the_tag() {
     let own = key(Curve::P256);
     let ephemeral = key(Curve::P256);
     let PublicKey::Ec(public) = own.public() else { panic!("an EC key") };
-    let kek = derive_kek(&ephemeral, &public, &[], &[]).unwrap();
+    let kek = derive_kek(ec(&ephemeral), &public, &[], &[]).unwrap();
     let cek = Secret::<[u8; KEY_LEN]>::random().unwrap();
     let mut jwe =
         encrypt(ec_header(&point(&ephemeral)).unwrap(), &wrap(&kek, &cek).unwrap(), &cek, b"").unwrap();
@@ -153,7 +157,7 @@ fn party_information_enters_the_key() {
     let own = key(Curve::P256);
     let ephemeral = key(Curve::P256);
     let PublicKey::Ec(public) = own.public() else { panic!("an EC key") };
-    let kek = derive_kek(&ephemeral, &public, b"Alice", b"Bob").unwrap();
+    let kek = derive_kek(ec(&ephemeral), &public, b"Alice", b"Bob").unwrap();
     let cek = Secret::<[u8; KEY_LEN]>::random().unwrap();
     let header = |apv: &str| Header {
         apu: Some(b64::url(b"Alice")),
