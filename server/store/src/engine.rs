@@ -12,9 +12,12 @@ pub trait Engine: Send + Sync {
 
     /// Runs `work` as one transaction, serializable with all others. Durable when this returns `Ok`; on an error of
     /// `work` nothing is kept. `work` may be run more than once (a transaction that met another one is run again), so
-    /// it must begin from nothing each time.
-    fn write(&self, work: &mut dyn FnMut(&mut dyn Change) -> Result<(), StoreError>)
-    -> Result<(), StoreError>;
+    /// it must begin from nothing each time. `work` may give another error than the one that a call of its own met: an
+    /// engine that runs conflicting transactions again remembers the conflict itself.
+    fn write(
+        &self,
+        work: &mut dyn FnMut(&mut dyn Change) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError>;
 
     /// Whether calls wait on a network, so that they belong off the threads that serve.
     fn is_remote(&self) -> bool;
@@ -69,4 +72,9 @@ pub trait Change: View {
 
     /// Removes a value; says whether it was there.
     fn remove(&mut self, table: &'static str, key: &str) -> Result<bool, StoreError>;
+
+    /// Removes a value, where nobody needs to know whether it was there.
+    fn discard(&mut self, table: &'static str, key: &str) -> Result<(), StoreError> {
+        self.remove(table, key).map(|_| ())
+    }
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::master::MasterKeyError;
+
 /// The store could not be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -30,9 +32,19 @@ pub enum StoreError {
     },
     /// The master key opens another store, or this one was damaged where its key is kept.
     #[error(
-        "the master key {0} does not open this store; it belongs to another one, or the store is damaged"
+        "{place} does not open this store: expected the master key {expected}, found {found}; name the right master key, nothing was changed"
     )]
-    WrongMasterKey(PathBuf),
+    WrongMasterKey {
+        /// Where the key that was tried is.
+        place: String,
+        /// The name of the key that the store was closed with.
+        expected: String,
+        /// The name of the key that was tried.
+        found: String,
+    },
+    /// The master key could not be used.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
     /// Written by a version that this program does not know.
     #[error("the store has format {found}, this program reads format {expected}")]
     Version {
@@ -40,6 +52,33 @@ pub enum StoreError {
         expected: u64,
         /// What was found.
         found: String,
+    },
+    /// Of the first format, and opened with another master key than its file.
+    #[error(
+        "the store {place} has format 1; start the broker once with the file master.key as its master key, which upgrades it, then change the master key"
+    )]
+    UpgradeFirst {
+        /// Where the store is.
+        place: String,
+    },
+    /// The upgrade cannot put the old file aside.
+    #[error(
+        "the upgrade keeps the old store as {0}, but another file has that name; move it away, nothing was changed"
+    )]
+    UpgradeAside(PathBuf),
+    /// A restore into it was begun and not finished.
+    #[error("a restore into {place} was not finished, so it is no store yet; run the restore again")]
+    RestoreUnfinished {
+        /// Where.
+        place: String,
+    },
+    /// There are rows, and none of them says that it is a store.
+    #[error("{place} has rows in it but is no store: {why}; nothing was changed")]
+    NotAStore {
+        /// Where.
+        place: String,
+        /// What was found.
+        why: String,
     },
     /// The file is not a whole store.
     #[error("the store {path} is damaged ({why}); restore it from a copy, nothing was changed")]
@@ -50,11 +89,13 @@ pub enum StoreError {
         why: String,
     },
     /// A record is not what was written there.
-    #[error("the record {key:?} in {table} is damaged or was moved: its seal does not open")]
+    #[error(
+        "the record {key:?} in {table} is damaged or was moved: its seal does not open; restore the store from a copy"
+    )]
     Record {
         /// The table.
         table: &'static str,
-        /// The record's name.
+        /// The record's key, with its tenant.
         key: String,
     },
     /// A file operation failed.
@@ -67,28 +108,50 @@ pub enum StoreError {
         /// The system's answer.
         source: io::Error,
     },
+    /// The disk refused. What was acknowledged before is there.
+    #[error(
+        "the disk of the store {path} refused: {why}; {remedy}. This change was not acknowledged, and nothing that was is lost; the store is opened again at the next call"
+    )]
+    Disk {
+        /// The store's file.
+        path: PathBuf,
+        /// The system's answer.
+        why: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// What keeps the rows cannot be reached now; the same call may succeed later.
+    #[error("the store {place} cannot be reached: {why}; the call may be tried again")]
+    Unavailable {
+        /// Where, without credentials.
+        place: String,
+        /// What happened.
+        why: String,
+    },
     /// The database refused; nothing of the transaction was kept.
     #[error("the store could not be read or written: {0}")]
     Database(String),
     /// No random bytes.
     #[error("the system's random number source failed; nothing was stored")]
     NoRandomness,
+    /// The tenant does not exist, or no longer.
+    #[error("there is no tenant {0:?}; the operator creates tenants")]
+    NoSuchTenant(String),
+    /// The tenant exists.
+    #[error("there is a tenant {0:?} already; choose another name, or change that one's settings")]
+    TenantExists(String),
+    /// The tenant of the plain paths stays.
+    #[error("the tenant {0:?} serves the plain paths and cannot be removed; remove what it holds instead")]
+    TenantStays(String),
+    /// A name that is empty, too long, or has a zero byte in it.
+    #[error("a name of {found} bytes cannot be stored; expected 1 to {most} bytes without a zero byte")]
+    Name {
+        /// Its length.
+        found: usize,
+        /// The longest.
+        most: usize,
+    },
+    /// The caller's work on a transaction ended it; nothing of it was kept.
+    #[error("the transaction was given up by its caller; nothing of it was kept")]
+    GivenUp,
 }
-
-macro_rules! from_database {
-    ($($error:ty),*) => {
-        $(impl From<$error> for StoreError {
-            fn from(error: $error) -> Self {
-                Self::Database(error.to_string())
-            }
-        })*
-    };
-}
-
-from_database!(
-    redb::StorageError,
-    redb::TableError,
-    redb::TransactionError,
-    redb::CommitError,
-    redb::SetDurabilityError
-);

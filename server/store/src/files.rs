@@ -48,6 +48,23 @@ fn create(path: &Path, content: &[u8], mode: u32) -> Result<(), StoreError> {
 pub(crate) fn publish(temporary: &Path, path: &Path) -> Result<(), StoreError> {
     std::fs::hard_link(temporary, path).map_err(failed("cannot make", path))?;
     std::fs::remove_file(temporary).map_err(failed("cannot remove", temporary))?;
+    sync_folder(path)
+}
+
+/// Gives a finished file the name of another one, which is gone then.
+pub(crate) fn replace(finished: &Path, path: &Path) -> Result<(), StoreError> {
+    std::fs::rename(finished, path).map_err(failed("cannot replace", path))?;
+    sync_folder(path)
+}
+
+/// Gives a file a second name, which nobody else has.
+pub(crate) fn keep_as(path: &Path, second: &Path) -> Result<(), StoreError> {
+    std::fs::hard_link(path, second).map_err(failed("cannot make", second))?;
+    sync_folder(second)
+}
+
+/// Makes the names in a file's folder durable.
+fn sync_folder(path: &Path) -> Result<(), StoreError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("cannot make durable", folder))
 }
@@ -78,7 +95,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[allow(clippy::unwrap_used)]
     fn a_private_file_is_made_once_and_only_for_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
