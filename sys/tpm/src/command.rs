@@ -18,6 +18,8 @@ pub(crate) struct Command {
     parameters: Vec<u8>,
     gives_handle: bool,
     too_long: Option<(&'static str, usize)>,
+    /// Stands in the place of empty passwords.
+    authorization: Option<Vec<u8>>,
 }
 
 impl Command {
@@ -30,7 +32,28 @@ impl Command {
             parameters: Vec::new(),
             gives_handle: false,
             too_long: None,
+            authorization: None,
         }
+    }
+
+    pub(crate) const fn code(&self) -> u32 {
+        self.code
+    }
+
+    pub(crate) fn parameters(&self) -> &[u8] {
+        &self.parameters
+    }
+
+    /// The parameters are replaced, as by encrypted ones.
+    pub(crate) fn with_parameters(mut self, parameters: Vec<u8>) -> Self {
+        self.parameters = parameters;
+        self
+    }
+
+    /// A session's authorization in the place of the empty password of the one authorized handle.
+    pub(crate) fn with_authorization(mut self, area: Vec<u8>) -> Self {
+        self.authorization = Some(area);
+        self
     }
 
     pub(crate) const fn name(&self) -> &'static str {
@@ -82,7 +105,7 @@ impl Command {
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, TpmError> {
         let mut body = self.handles.clone();
         if self.sessions > 0 {
-            let area = EMPTY_PASSWORD.repeat(self.sessions);
+            let area = self.authorization.clone().unwrap_or_else(|| EMPTY_PASSWORD.repeat(self.sessions));
             body.extend(u32::try_from(area.len()).unwrap_or(u32::MAX).to_be_bytes());
             body.extend(area);
         }
@@ -106,6 +129,7 @@ pub(crate) struct Response {
     command: &'static str,
     handle: u32,
     parameters: Vec<u8>,
+    authorization: Vec<u8>,
 }
 
 impl Response {
@@ -128,14 +152,16 @@ impl Response {
             return Err(reader.malformed("its tag does not fit the command"));
         }
         let handle = if command.gives_handle { reader.u32()? } else { 0 };
-        let parameters = match command.sessions {
-            0 => reader.rest,
+        let (parameters, authorization) = match command.sessions {
+            0 => (reader.rest, &[][..]),
             _ => {
                 let size = reader.u32()?;
-                reader.take(usize::try_from(size).unwrap_or(usize::MAX))?
+                let parameters = reader.take(usize::try_from(size).unwrap_or(usize::MAX))?;
+                (parameters, reader.rest)
             }
         };
-        Ok(Self { command: name, handle, parameters: parameters.to_vec() })
+        let (parameters, authorization) = (parameters.to_vec(), authorization.to_vec());
+        Ok(Self { command: name, handle, parameters, authorization })
     }
 
     pub(crate) const fn handle(&self) -> u32 {
@@ -144,6 +170,11 @@ impl Response {
 
     pub(crate) fn parameters(&self) -> Parameters<'_> {
         Parameters { command: self.command, rest: &self.parameters }
+    }
+
+    /// What the sessions say of the response.
+    pub(crate) fn authorization(&self) -> Parameters<'_> {
+        Parameters { command: self.command, rest: &self.authorization }
     }
 }
 
@@ -154,6 +185,11 @@ pub(crate) struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
+    /// Parameters that were decrypted.
+    pub(crate) const fn new(command: &'static str, rest: &'a [u8]) -> Self {
+        Self { command, rest }
+    }
+
     pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], TpmError> {
         let (taken, rest) =
             self.rest.split_at_checked(count).ok_or_else(|| self.malformed("it ends within a field"))?;

@@ -1,7 +1,7 @@
 //! TPM 2.0 commands to a device file or a software TPM's socket.
 //!
 //! Layouts follow the TPM 2.0 Library, Part 3: Commands. Responses are hostile: the guest's TPM belongs to
-//! the host. Left out: sessions other than the empty password, and every command that Coffer does not use.
+//! the host. Left out: owners' passwords, and every command that Coffer does not use.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![cfg_attr(
@@ -20,6 +20,8 @@ mod keys;
 mod nv;
 mod pcr;
 mod rc;
+pub mod sealing;
+mod session;
 mod transport;
 
 use std::os::unix::net::UnixStream;

@@ -35,6 +35,16 @@ impl ResponseCode {
         self.base() == HANDLE
     }
 
+    /// Whether a policy is not fulfilled, as when a register has another value.
+    pub const fn is_policy_failure(self) -> bool {
+        matches!(self.base(), POLICY_FAIL | PCR_CHANGED)
+    }
+
+    /// Whether a private area was not made by this TPM under this parent, or was changed.
+    pub const fn is_foreign_object(self) -> bool {
+        matches!(self.base(), INTEGRITY | BINDING)
+    }
+
     const fn is_format_one(self) -> bool {
         self.0 & 0x80 != 0
     }
@@ -70,6 +80,10 @@ impl fmt::Display for ResponseCode {
 
 const INITIALIZE: u32 = 0x100;
 const HANDLE: u32 = 0x08b;
+const POLICY_FAIL: u32 = 0x09d;
+const INTEGRITY: u32 = 0x09f;
+const BINDING: u32 = 0x0a5;
+const PCR_CHANGED: u32 = 0x128;
 const YIELDED: u32 = 0x908;
 const TESTING: u32 = 0x90a;
 const RETRY: u32 = 0x922;
@@ -130,6 +144,10 @@ const TABLE: &[(u32, &str, &str)] = &[
         "TPM_RC_BAD_AUTH",
         "the authorization value is wrong; somebody set a password on this hierarchy or object",
     ),
+    (POLICY_FAIL, "TPM_RC_POLICY_FAIL", "the policy is not fulfilled; the registers have other values"),
+    (INTEGRITY, "TPM_RC_INTEGRITY", "the object was changed, or another TPM or another key of it made it"),
+    (BINDING, "TPM_RC_BINDING", "the object's public and private parts do not belong together"),
+    (PCR_CHANGED, "TPM_RC_PCR_CHANGED", "a register changed while the policy was evaluated; repeat it"),
     (0x0a6, "TPM_RC_CURVE", "the TPM does not support this curve"),
     (0x902, "TPM_RC_OBJECT_MEMORY", "no memory for keys is left; use /dev/tpmrm0, or flush keys"),
     (0x903, "TPM_RC_SESSION_MEMORY", "no memory for sessions is left; use /dev/tpmrm0, or flush sessions"),
