@@ -15,6 +15,7 @@ use coffer_core_digest::Digest;
 use coffer_core_secret::SecretBytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 use crate::b64;
 use crate::jwk::{Curve, EcKey, short};
@@ -81,6 +82,14 @@ struct Members {
     x: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     y: Option<String>,
+}
+
+/// A private JWK.
+#[derive(Deserialize)]
+struct PrivateMembers {
+    d: String,
+    #[serde(flatten)]
+    public: Members,
 }
 
 impl VerifyingKey {
@@ -203,6 +212,29 @@ impl SigningKey {
                 Err(_) => Err(JwsError::Key("not a PKCS #8 document with a P-256 or Ed25519 key")),
             },
         }
+    }
+
+    /// Reads a P-256 key in DER, as PKCS #8 or as the `ECPrivateKey` of RFC 5915.
+    pub fn from_ec_der(document: &SecretBytes) -> Result<Self, JwsError> {
+        let pair = EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, document.expose());
+        Self::from_es256(pair.map_err(|_| JwsError::Key("not a private key on P-256"))?)
+    }
+
+    /// Reads a private JWK on P-256 (RFC 7518, section 6.2.2). The public part that it names must be its own.
+    pub fn from_ec_jwk(document: &SecretBytes) -> Result<Self, JwsError> {
+        let members: PrivateMembers = serde_json::from_slice(document.expose())?;
+        let scalar = Zeroizing::new(members.d);
+        let scalar = b64::from_url(&scalar).map_err(|_| JwsError::Key("a member is not base64url"))?;
+        let scalar = SecretBytes::new(scalar);
+        let Material::Es256(point) = VerifyingKey::try_from(members.public)?.0 else {
+            return Err(JwsError::Key("expected EC on P-256"));
+        };
+        let pair = EcdsaKeyPair::from_private_key_and_public_key(
+            &ECDSA_P256_SHA256_FIXED_SIGNING,
+            scalar.expose(),
+            &point.to_point(),
+        );
+        Self::from_es256(pair.map_err(|_| JwsError::Key("its private and public parts do not fit"))?)
     }
 
     /// Writes a PKCS #8 document.
@@ -456,6 +488,34 @@ mod tests {
         .unwrap();
         let text = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
         assert!(Compact::parse(text).unwrap().verify(&key).unwrap().starts_with(br#"{"iss":"joe","#));
+    }
+
+    /// RFC 7515, appendix A.3.1.
+    #[test]
+    fn a_private_jwk_signs_as_the_key_that_it_names_and_is_refused_if_it_names_another() {
+        let jwk = json!({
+            "kty": "EC", "crv": "P-256",
+            "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+            "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+            "d": "jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI"
+        });
+        let read = |jwk: &Value| SigningKey::from_ec_jwk(&SecretBytes::new(jwk.to_string().into_bytes()));
+        let key = read(&jwk).unwrap();
+        let token = key.sign_jwt(&json!({"a": 1})).unwrap();
+        let public: VerifyingKey = serde_json::from_value(jwk.clone()).unwrap();
+        assert!(Compact::parse(&token).unwrap().verify(&public).is_ok());
+        let again = SigningKey::from_ec_der(&key.to_pkcs8().unwrap()).unwrap();
+        assert_eq!(again.verifying_key(), &public);
+        let other = serde_json::to_value(SigningKey::generate().unwrap().verifying_key()).unwrap();
+        for (member, value) in
+            [("x", &other["x"]), ("d", &json!("AAAA")), ("d", &json!(null)), ("kty", &json!("OKP"))]
+        {
+            let mut changed = jwk.clone();
+            changed[member] = value.clone();
+            assert!(read(&changed).is_err(), "{member}");
+        }
+        let admin = SigningKey::generate_ed25519().unwrap();
+        assert!(SigningKey::from_ec_der(&admin.to_pkcs8().unwrap()).is_err());
     }
 
     #[test]

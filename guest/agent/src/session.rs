@@ -12,7 +12,7 @@ use coffer_guest_attest::{
 };
 use coffer_guest_containers::{Cgroup, ContainerSpec};
 use coffer_guest_gate::{Admitted, Authorized, Container, Gate, GateError, Pin};
-use coffer_guest_hub::Hub;
+use coffer_guest_hub::{Hub, refuse_sealed};
 use coffer_guest_images::{
     BlobSource, Found, ImageError, ImageFault, ImageStore, Prepared, Progress, Registry, RegistryRoots,
 };
@@ -58,11 +58,17 @@ pub(crate) async fn run(
     outbox.step("gate", pinned(authorized.get()));
     let store = ImageStore::new(PathBuf::from(IMAGES).join("image"), disks, keys.clone());
     let prepared = store.prepare(&*source, &found, &authorized, outbox).await?;
-    if let Some(keys) = keys {
-        note_pull(&*keys, authorized.get(), outbox).await?;
-        serve_hub(keys, authorized.get()).await?;
+    let Prepared { root, mut process, integrity } = prepared;
+    match keys {
+        None => refuse_sealed(&process.env)?,
+        Some(keys) => {
+            note_pull(&*keys, authorized.get(), outbox).await?;
+            let container = authorized.get();
+            let hub = Arc::new(Hub::new(keys, container.resources.clone(), container.evidence));
+            process.env = hub.unseal_environment(process.env).await?;
+            serve_hub(hub).await?;
+        }
     }
-    let Prepared { root, process, integrity } = prepared;
     let mut spec = ContainerSpec::new(root, process.args);
     spec.env = process.env;
     spec.cwd = process.cwd;
@@ -168,11 +174,10 @@ async fn note_pull(keys: &dyn Keys, image: &Container, outbox: &Outbox) -> Resul
 }
 
 /// The workload's local API, for as long as the machine is on.
-async fn serve_hub(keys: Arc<dyn Keys>, container: &Container) -> Result<(), Stop> {
+async fn serve_hub(hub: Arc<Hub>) -> Result<(), Stop> {
     let listener = tokio::net::TcpListener::bind(coffer_guest_hub::ADDRESS).await.map_err(|why| {
         refusal("hub.listen", format!("{}: {why}", coffer_guest_hub::ADDRESS), "Start the machine again.")
     })?;
-    let hub = Arc::new(Hub::new(keys, container.resources.clone(), container.evidence));
     tokio::spawn(async move {
         if let Err(why) = coffer_guest_hub::serve(listener, hub).await {
             crate::console::line(&format!("the local API ended: {why}"));

@@ -3,6 +3,7 @@
 use coffer_core_channel::Refusal;
 use coffer_guest_attest::{AttestError, BindError, RecordError};
 use coffer_guest_gate::GateError;
+use coffer_guest_hub::UnsealError;
 use coffer_guest_images::ImageError;
 
 /// Why nothing runs, or no longer.
@@ -24,4 +25,4 @@ macro_rules! refused {
     )*};
 }
 
-refused!(AttestError, BindError, GateError, ImageError, RecordError);
+refused!(AttestError, BindError, GateError, ImageError, RecordError, UnsealError);

@@ -1,6 +1,7 @@
 //! The client of one broker: attests when it must, holds the session, fetches resources.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use coffer_core_digest::Digest;
 use coffer_core_evidence::eventlog::RuntimeEvent;
@@ -8,7 +9,7 @@ use coffer_core_evidence::{ReportData, Tee};
 use coffer_core_protocol::Algorithm;
 use coffer_core_protocol::ear::Status;
 use coffer_core_protocol::error::ErrorBody;
-use coffer_core_protocol::handshake::attester::{Attester, AttesterError, Session};
+use coffer_core_protocol::handshake::attester::{Attester, AttesterError, Challenged, Session};
 use coffer_core_protocol::jws::Compact;
 use coffer_core_protocol::uri::ResourcePath;
 use coffer_core_secret::SecretBytes;
@@ -24,25 +25,34 @@ const MAX_RUNTIME_DATA: usize = 64;
 /// What separates a workload's evidence from the guest's own.
 const WORKLOAD: &[u8] = b"coffer workload evidence v1\0";
 
+/// How much of a token's life must be left for a workload to be given it.
+const REMAINING_S: u64 = 30;
+
 /// A client of the owner's broker.
+///
+/// The session that resources are fetched in has a hybrid key where the broker takes one. The workload's token belongs
+/// to a session of its own on P-256, because a key pair on P-256 is what the attestation agent's form has room for.
 pub struct KeyClient {
     broker: Broker,
     source: Arc<dyn EvidenceSource>,
     init_data: String,
-    held: Mutex<Option<Arc<Held>>>,
+    held: Mutex<Option<Arc<Session>>>,
+    lent: Mutex<Option<Lent>>,
 }
 
-/// A session, and its key pair as a workload gets it.
-struct Held {
+/// A session whose token and key pair a workload gets.
+struct Lent {
     session: Session,
     pair: SecretBytes,
+    /// When the token ends, in seconds since 1970; nothing if it does not say so.
+    end: Option<u64>,
 }
 
 impl KeyClient {
     /// A client that has not attested yet. `init_data` is the text whose digest is bound.
     #[must_use]
     pub fn new(broker: Broker, source: Arc<dyn EvidenceSource>, init_data: String) -> Self {
-        Self { broker, source, init_data, held: Mutex::new(None) }
+        Self { broker, source, init_data, held: Mutex::new(None), lent: Mutex::new(None) }
     }
 
     /// Attests now and holds the session, whatever the appraisal says.
@@ -52,8 +62,8 @@ impl KeyClient {
     pub async fn attest(&self) -> Result<Attested, AttestError> {
         let mut held = self.held.lock().await;
         let new = Arc::new(self.shake_hands().await?);
-        let status = status(&new.session)?;
-        let attempt = new.session.attempt().to_owned();
+        let status = status(&new)?;
+        let attempt = new.attempt().to_owned();
         *held = Some(new);
         Ok(Attested { status, attempt })
     }
@@ -69,18 +79,41 @@ impl KeyClient {
             return Ok(attested);
         }
         let held = self.held.lock().await;
-        let verdict = held.as_ref().and_then(|held| held.session.verdict());
+        let verdict = held.as_ref().and_then(|session| session.verdict());
         let causes = verdict.map(refused::failed_checks).unwrap_or_default();
         Err(AttestError::Contraindicated { causes, attempt: attested.attempt })
     }
 
-    async fn shake_hands(&self) -> Result<Held, AttestError> {
+    /// Attests with the best key that the broker takes.
+    async fn shake_hands(&self) -> Result<Session, AttestError> {
+        let (negotiating, body) = Attester::negotiate(self.source.tee()).map_err(|e| own("auth", e, None))?;
+        let (body, cookie) = self.challenge(body).await?;
+        let wanted = negotiating.on_challenge(&body).map_err(|e| own("auth", e, None))?;
+        let key = wanted.kind().generate().map_err(|e| AttestError::Provider { why: e.to_string() })?;
+        let (challenged, _) = wanted.with_key(key).map_err(|e| own("auth", e, None))?;
+        self.answer(challenged, cookie).await
+    }
+
+    /// Attests with a key that the workload will be given.
+    async fn lend(&self) -> Result<Lent, AttestError> {
         let (key, pair) = pair::generate()?;
         let (attester, body) = Attester::begin(self.source.tee(), key).map_err(|e| own("auth", e, None))?;
-        let reply = self.broker.post("auth", "/auth", None, body).await?;
-        let cookie = reply.cookie.clone();
-        let body = accepted("auth", reply, None)?;
+        let (body, cookie) = self.challenge(body).await?;
         let (challenged, _) = attester.on_challenge(&body).map_err(|e| own("auth", e, None))?;
+        let session = self.answer(challenged, cookie).await?;
+        let end = claims(&session)?.get("exp").and_then(serde_json::Value::as_u64);
+        Ok(Lent { session, pair, end })
+    }
+
+    /// The reply to an offer, and its cookie.
+    async fn challenge(&self, offer: Vec<u8>) -> Result<(Vec<u8>, Option<String>), AttestError> {
+        let reply = self.broker.post("auth", "/auth", None, offer).await?;
+        let cookie = reply.cookie.clone();
+        Ok((accepted("auth", reply, None)?, cookie))
+    }
+
+    /// Collects evidence and sends it.
+    async fn answer(&self, challenged: Challenged, cookie: Option<String>) -> Result<Session, AttestError> {
         let attempt = challenged.attempt();
         // The devices first: the machine's evidence binds theirs.
         let of_devices = challenged.device_report_data().map_err(|e| own("attest", e, Some(&attempt)))?;
@@ -93,12 +126,11 @@ impl KeyClient {
             .map_err(|e| own("attest", e, Some(&attempt)))?;
         let reply = self.broker.post("attest", "/attest", cookie.as_deref(), body).await?;
         let body = accepted("attest", reply, Some(&attempt))?;
-        let session = attesting.on_response(&body).map_err(|e| own("attest", e, Some(&attempt)))?;
-        Ok(Held { session, pair })
+        attesting.on_response(&body).map_err(|e| own("attest", e, Some(&attempt)))
     }
 
     /// The session, attesting if there is none.
-    async fn session(&self) -> Result<Arc<Held>, AttestError> {
+    async fn session(&self) -> Result<Arc<Session>, AttestError> {
         let mut held = self.held.lock().await;
         if let Some(present) = held.as_ref() {
             return Ok(Arc::clone(present));
@@ -109,7 +141,7 @@ impl KeyClient {
     }
 
     /// Forgets a session that the broker no longer accepts, unless another task has renewed it already.
-    async fn forget(&self, old: &Arc<Held>) {
+    async fn forget(&self, old: &Arc<Session>) {
         let mut held = self.held.lock().await;
         if held.as_ref().is_some_and(|present| Arc::ptr_eq(present, old)) {
             *held = None;
@@ -127,15 +159,23 @@ impl KeyClient {
     async fn resource_of(&self, path: &ResourcePath) -> Result<SecretBytes, AttestError> {
         let mut renewals = 0;
         loop {
-            let held = self.session().await?;
-            match self.fetch(&held.session, path).await {
+            let session = self.session().await?;
+            match self.fetch(&session, path).await {
                 Err(error) if error.asks_to_attest_again() && renewals < RENEWALS => {
                     renewals += 1;
-                    self.forget(&held).await;
+                    self.forget(&session).await;
                 }
                 other => return other,
             }
         }
+    }
+}
+
+impl Lent {
+    /// Whether the token is of use for a while. The host sets the clock, and can only make a workload's token too old.
+    fn lasts(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(u64::MAX, |age| age.as_secs());
+        self.end.is_some_and(|end| now.saturating_add(REMAINING_S) < end)
     }
 }
 
@@ -146,14 +186,19 @@ impl Keys for KeyClient {
 
     fn token(&self) -> Pending<'_, SecretBytes> {
         Box::pin(async move {
-            let held = self.session().await?;
-            let token = serde_json::json!(held.session.token()).to_string();
+            let mut kept = self.lent.lock().await;
+            let lent = match kept.take().filter(Lent::lasts) {
+                Some(lent) => lent,
+                None => self.lend().await?,
+            };
+            let lent = kept.insert(lent);
+            let token = serde_json::json!(lent.session.token()).to_string();
             // By hand, so that the secret is written once: PEM has nothing that JSON escapes but line feeds.
             let mut json = Vec::with_capacity(token.len().saturating_add(512));
             json.extend_from_slice(b"{\"token\":");
             json.extend_from_slice(token.as_bytes());
             json.extend_from_slice(b",\"tee_keypair\":\"");
-            for &byte in held.pair.expose() {
+            for &byte in lent.pair.expose() {
                 match byte {
                     b'\n' => json.extend_from_slice(b"\\n"),
                     other => json.push(other),
@@ -232,15 +277,21 @@ fn own(step: &'static str, error: AttesterError, attempt: Option<&str>) -> Attes
     }
 }
 
-/// What the token says of the machine. TRUST: TLS to the pinned broker is what makes the token its word; the key in
-/// the header only shows that the token is whole.
+/// What the token says of the machine.
 fn status(session: &Session) -> Result<Status, AttestError> {
-    let wrong = |why: String| AttestError::Protocol { step: "attest", why };
-    let compact = Compact::parse(session.token()).map_err(|why| wrong(why.to_string()))?;
-    let key = compact.insecure_header_key().map_err(|why| wrong(why.to_string()))?;
-    let payload = compact.verify(&key).map_err(|why| wrong(why.to_string()))?;
-    let claims: serde_json::Value = serde_json::from_slice(payload).map_err(|why| wrong(why.to_string()))?;
-    let status = claims.pointer("/submods/cpu0/ear.status").cloned();
-    let status = status.ok_or_else(|| wrong("the token has no ear.status".into()))?;
-    serde_json::from_value(status).map_err(|why| wrong(why.to_string()))
+    let status = claims(session)?.pointer("/submods/cpu0/ear.status").cloned();
+    let status = status.ok_or_else(|| not_a_token("the token has no ear.status"))?;
+    serde_json::from_value(status).map_err(not_a_token)
+}
+
+/// The token's claims. TRUST: TLS to the pinned broker is what makes the token its word; the key in the header only
+/// shows that the token is whole.
+fn claims(session: &Session) -> Result<serde_json::Value, AttestError> {
+    let compact = Compact::parse(session.token()).map_err(not_a_token)?;
+    let key = compact.insecure_header_key().map_err(not_a_token)?;
+    serde_json::from_slice(compact.verify(&key).map_err(not_a_token)?).map_err(not_a_token)
+}
+
+fn not_a_token(why: impl ToString) -> AttestError {
+    AttestError::Protocol { step: "attest", why: why.to_string() }
 }

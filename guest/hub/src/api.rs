@@ -13,16 +13,20 @@ use hyper::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 use crate::answer::{self, Answer};
+use crate::unseal::UnsealError;
 
 /// The longest body that is read: an event and its JSON.
 const MAX_BODY: usize = 16 << 10;
 /// Where events are posted.
 const EVENTS: &str = "/aa/aael";
 
+/// Where sealed secrets are posted.
+const UNSEAL: &str = "/cdh/unseal";
+
 /// What the API serves from.
 pub struct Hub {
-    keys: Arc<dyn Keys>,
-    resources: Vec<ResourcePath>,
+    pub(crate) keys: Arc<dyn Keys>,
+    pub(crate) resources: Vec<ResourcePath>,
     evidence: Permission,
 }
 
@@ -40,7 +44,8 @@ pub(crate) async fn answer<B>(hub: &Hub, request: Request<B>) -> Answer
 where
     B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
 {
-    let expected = if request.uri().path() == EVENTS { Method::POST } else { Method::GET };
+    let posted = [EVENTS, UNSEAL].contains(&request.uri().path());
+    let expected = if posted { Method::POST } else { Method::GET };
     if request.method() != expected {
         return answer::refused(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -69,6 +74,7 @@ where
         "/aa/additional-evidence" => evidence(hub, request.uri().query(), Of::Devices, Binding::Raw).await,
         "/coffer/evidence" => evidence(hub, request.uri().query(), Of::Machine, Binding::Workload).await,
         EVENTS => record(hub, request.into_body()).await,
+        UNSEAL => unseal(hub, request.into_body()).await,
         "/info" => answer::json(&json!({
             "tee": hub.keys.tee().name(),
             "additional_tees": [],
@@ -79,7 +85,7 @@ where
             StatusCode::NOT_FOUND,
             "hub.path",
             "there is no such path",
-            "Use /cdh/resource/{repository}/{type}/{tag}, /coffer/evidence, /aa/token, /aa/evidence, \
+            "Use /cdh/resource/{repository}/{type}/{tag}, /cdh/unseal, /coffer/evidence, /aa/token, /aa/evidence, \
              /aa/additional-evidence, /aa/aael or /info.",
         ),
     }
@@ -121,6 +127,29 @@ async fn token(hub: &Hub, query: Option<&str>) -> Answer {
             "Use /aa/token?token_type=kbs.",
         ),
     }
+}
+
+/// Opens the sealed secret in the body.
+async fn unseal<B>(hub: &Hub, body: B) -> Answer
+where
+    B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+{
+    let bound = coffer_core_sealed_secret::MAX_TEXT;
+    let body = match Limited::new(body, bound).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(_) => return not_sealed(&format!("the body has more than {bound} bytes, or is broken off")),
+    };
+    let Ok(text) = std::str::from_utf8(&body) else { return not_sealed("the body is no text") };
+    match hub.unseal(text).await {
+        Ok(secret) => answer::secret(secret, "application/octet-stream"),
+        Err(UnsealError::Resource { why, .. }) => answer::failed(&why),
+        Err(why) => answer::because(why.status(), &why.refusal()),
+    }
+}
+
+fn not_sealed(message: &str) -> Answer {
+    let remedy = "Post what `coffer secret seal` wrote: one line that begins with `sealed.`.";
+    answer::refused(StatusCode::BAD_REQUEST, "sealed-secret.form", message, remedy)
 }
 
 /// Whose evidence is asked for.

@@ -1,7 +1,7 @@
 //! The workload's local API on 127.0.0.1:8006, with the paths of confidential containers' `api-server-rest`.
 //!
 //! What holds: it listens on loopback only, asks the broker for no resource that init-data does not name for the
-//! workload, and gives out nothing with which the workload could attest as its guest unless init-data says so. The
+//! workload, opens sealed secrets only after their signature was verified, and gives out nothing with which the workload could attest as its guest unless init-data says so. The
 //! workload may measure events of its own, which can add to the log and take nothing from it; the guest's own domain is
 //! kept from it. Bodies may be secret; nothing of them is logged.
 
@@ -9,6 +9,7 @@ mod answer;
 mod api;
 #[cfg(test)]
 mod tests;
+mod unseal;
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -22,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 pub use api::Hub;
+pub use unseal::{UnsealError, refuse_sealed};
 
 /// Where workloads expect the API.
 pub const ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8006));

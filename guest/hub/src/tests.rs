@@ -10,7 +10,7 @@ use coffer_guest_attest::{AttestError, Binding, Keys, Pending, RecordError, Reco
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::{Hub, serve};
+use crate::{Hub, refuse_sealed, serve};
 
 /// Has one secret and echoes runtime data.
 struct OneSecret;
@@ -20,6 +20,11 @@ impl Keys for OneSecret {
         Box::pin(async move {
             match path.to_string().as_str() {
                 "default/config/greeting" => Ok(SecretBytes::copy_of(b"hello")),
+                "default/sealing-key/1" => Ok(SecretBytes::new(vector("key").to_string().into_bytes())),
+                "default/sealing-kek/1" => {
+                    Ok(SecretBytes::new(unhex(vector("kek").as_str().unwrap_or_default())))
+                }
+                "default/database/password" => Ok(SecretBytes::copy_of(b"hunter2\0")),
                 _ => Err(AttestError::Unreachable {
                     url: "https://x".into(),
                     attempts: 1,
@@ -57,12 +62,30 @@ impl Keys for OneSecret {
     }
 }
 
+/// A member of the vectors of sealed secrets.
+fn vector(member: &str) -> serde_json::Value {
+    let text = include_str!("../../../core/sealed-secret/testdata/sealed.json");
+    let vectors: serde_json::Value = serde_json::from_str(text).expect("vectors");
+    vectors[member].clone()
+}
+
+fn sealed(member: &str) -> String {
+    vector(member).as_str().expect("a text").to_owned()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal");
+    (0..text.len()).step_by(2).map(byte).collect()
+}
+
 /// What init-data allows: these resources, and evidence or not.
 type Allowed = (&'static [&'static str], Permission);
 
 const NOTHING: Allowed = (&[], Permission::Denied);
 const RESOURCES: Allowed = (&["default/config/greeting", "default/config/absent"], Permission::Denied);
 const EVIDENCE: Allowed = (&[], Permission::Allowed);
+const SEALED: Allowed =
+    (&["default/sealing-key/1", "default/sealing-kek/1", "default/database/password"], Permission::Denied);
 
 async fn ask((resources, evidence): Allowed, request: &str) -> (u16, String) {
     let resources = resources.iter().map(|path| path.parse().expect("a path")).collect();
@@ -184,4 +207,80 @@ async fn a_workload_measures_its_own_events_and_none_in_the_guest_s_name() {
 async fn a_token_and_the_tee_are_told() {
     assert!(ask(EVIDENCE, "GET /aa/token?token_type=kbs").await.1.contains("a.b.c"));
     assert!(ask(NOTHING, "GET /info").await.1.contains("\"tee\":\"tpm\""));
+}
+
+#[tokio::test]
+async fn a_sealed_secret_is_opened_byte_for_byte() {
+    let secret = sealed("plaintext");
+    for form in ["envelope", "envelope_ctr"] {
+        assert_eq!(ask(SEALED, &format!("POST /cdh/unseal\n{}", sealed(form))).await, (200, secret.clone()));
+    }
+    let vault = ask(SEALED, &format!("POST /cdh/unseal\n{}\n", sealed("vault"))).await;
+    assert_eq!(vault, (200, "hunter2\0".into()));
+}
+
+#[tokio::test]
+async fn each_defect_of_a_sealed_secret_is_refused_with_its_code() {
+    const NO_KEY: Allowed = (&["default/sealing-kek/1", "default/database/password"], Permission::Allowed);
+    const NO_VALUE: Allowed = (&["default/sealing-key/1"], Permission::Allowed);
+    let post = |text: &str| format!("POST /cdh/unseal\n{text}");
+    let (envelope, vault) = (sealed("envelope"), sealed("vault"));
+    let mut changed = envelope.clone().into_bytes();
+    changed[200] = if changed[200] == b'A' { b'B' } else { b'A' };
+    let changed = String::from_utf8(changed).expect("text");
+    let fake = "sealed.fakejwsheader.e30.fakesignature".to_owned();
+    for (allowed, text, status, code) in [
+        (NO_KEY, &envelope, 403, "sealed-secret.denied"),
+        (NO_VALUE, &envelope, 403, "sealed-secret.denied"),
+        (NO_VALUE, &vault, 403, "sealed-secret.denied"),
+        (NOTHING, &vault, 403, "sealed-secret.denied"),
+        (SEALED, &changed, 400, "sealed-secret.signature"),
+        (SEALED, &fake, 400, "sealed-secret.unsigned"),
+        (SEALED, &sealed("file_key"), 403, "sealed-secret.key-file"),
+        (SEALED, &"hello".to_owned(), 400, "sealed-secret.form"),
+        (SEALED, &"x".repeat((1 << 20) + 1), 400, "sealed-secret.form"),
+    ] {
+        let (found, body) = ask(allowed, &post(text)).await;
+        assert_eq!(found, status, "{code}: {body}");
+        assert!(body.contains(code), "{body}");
+        assert!(!body.contains("hunter2") && !body.contains(&sealed("plaintext")), "{body}");
+    }
+    assert_eq!(ask(SEALED, "GET /cdh/unseal").await.0, 405);
+}
+
+fn hub(allowed: Allowed) -> Hub {
+    let resources = allowed.0.iter().map(|path| path.parse().expect("a path")).collect();
+    Hub::new(Arc::new(OneSecret), resources, allowed.1)
+}
+
+#[tokio::test]
+async fn an_environment_s_sealed_values_are_opened_and_its_others_left_alone() {
+    let entries =
+        vec!["A=1".to_owned(), format!("PASSWORD={}", sealed("envelope")), "SEALED=xsealed.".into()];
+    let opened = hub(SEALED).unseal_environment(entries).await.expect("opened");
+    assert_eq!(opened, ["A=1", &format!("PASSWORD={}", sealed("plaintext")), "SEALED=xsealed."]);
+}
+
+#[tokio::test]
+async fn an_environment_with_a_value_that_is_not_opened_is_refused_and_the_variable_named() {
+    for (allowed, value, code) in [
+        (NOTHING, sealed("envelope"), "sealed-secret.denied"),
+        (SEALED, "sealed.fakejwsheader.e30.x".to_owned(), "sealed-secret.unsigned"),
+        (SEALED, sealed("vault"), "sealed-secret.not-text"),
+    ] {
+        let entries = vec!["A=1".to_owned(), format!("PASSWORD={value}")];
+        let refusal = hub(allowed).unseal_environment(entries).await.expect_err("refused").refusal();
+        assert_eq!(refusal.code, code);
+        assert!(
+            refusal.message.contains("\"PASSWORD\"") && !refusal.message.contains("hunter2"),
+            "{refusal:?}"
+        );
+    }
+}
+
+#[test]
+fn a_guest_without_keys_starts_nothing_that_has_sealed_values() {
+    assert!(refuse_sealed(&["A=1".to_owned(), "B".to_owned()]).is_ok());
+    let refusal = refuse_sealed(&["A=1".to_owned(), "B=sealed.x".to_owned()]).expect_err("refused").refusal();
+    assert_eq!(refusal.code, "sealed-secret.no-broker");
 }

@@ -199,8 +199,8 @@ pub struct Submission {
     pub device_report_data: ReportData,
     /// The text of the init-data, if it was sent.
     pub init_data: Option<String>,
-    /// The key that secrets are encrypted to.
-    pub tee_pubkey: PublicKey,
+    /// The key that secrets are encrypted to; none where a relying party only asks for a result.
+    pub tee_pubkey: Option<PublicKey>,
     /// The TEE's evidence.
     pub primary: Value,
     /// Empty, or the JSON text of a map from device kind to evidence.
@@ -218,6 +218,23 @@ impl Submission {
     /// The attempt's name: 32 hexadecimal digits derived from the nonce.
     pub fn id(&self) -> &str {
         &self.attempt
+    }
+
+    /// Evidence that a relying party sends to be judged. Whether it is fresh is that party's to know: it made the nonce.
+    pub fn of_relying_party(tee: Tee, report_data: ReportData, hash: Algorithm, primary: Value) -> Self {
+        Self {
+            tee,
+            report_data,
+            device_report_data: report_data,
+            init_data: None,
+            tee_pubkey: None,
+            primary,
+            additional: String::new(),
+            nonce: String::new(),
+            runtime_claims: Value::Null,
+            hash,
+            attempt: String::new(),
+        }
     }
 }
 
@@ -335,7 +352,7 @@ impl Challenger {
             report_data: report_data(sealed.hash, &runtime_claims_value)?,
             device_report_data: report_data(sealed.hash, &runtime_claims(&runtime_data, None))?,
             init_data,
-            tee_pubkey,
+            tee_pubkey: Some(tee_pubkey),
             primary: tee_evidence.primary_evidence,
             additional: tee_evidence.additional_evidence,
             nonce: runtime_data.nonce,

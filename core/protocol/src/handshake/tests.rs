@@ -77,7 +77,7 @@ fn our_relying_party_accepts_the_recorded_client() {
     assert_eq!(submission.report_data.digest().hex(), record["report_data_hex"].as_str().unwrap());
     assert_eq!(submission.tee, Tee::Sample);
     assert_eq!(submission.init_data, None);
-    assert_eq!(submission.tee_pubkey, recorded_key(&record).public());
+    assert_eq!(submission.tee_pubkey, Some(recorded_key(&record).public()));
     assert_eq!(submission.id(), issued.attempt);
     assert_eq!(submission.id(), attempt_id(record["challenge_nonce"].as_str().unwrap()));
 }
@@ -198,9 +198,9 @@ fn two_ends_of_ours_agree_on_the_hybrid_key_and_secrets_are_sealed_to_it() {
     let (cookie, kind, body, attesting) = negotiated(&challenger, |_| ());
     assert_eq!(kind, KeyKind::Hybrid);
     let submission = challenger.accept(&cookie, &body, NOW).unwrap();
-    assert_eq!(submission.tee_pubkey.algorithm(), crate::jwk::HYBRID);
+    assert_eq!(submission.tee_pubkey.as_ref().unwrap().algorithm(), crate::jwk::HYBRID);
     let session = attesting.on_response(br#"{"token":"t"}"#).unwrap();
-    let jwe = crate::jwe::seal(&submission.tee_pubkey, b"secret").unwrap();
+    let jwe = crate::jwe::seal(submission.tee_pubkey.as_ref().unwrap(), b"secret").unwrap();
     assert!(session.open(&jwe.to_json().unwrap()).unwrap().equals(b"secret"));
 }
 
@@ -217,7 +217,10 @@ fn an_attester_falls_back_to_p_256_where_the_broker_does_not_name_the_hybrid_key
     for change in silent {
         let (cookie, kind, body, _) = negotiated(&challenger, change);
         assert_eq!(kind, KeyKind::P256);
-        assert_eq!(challenger.accept(&cookie, &body, NOW).unwrap().tee_pubkey.algorithm(), "ECDH-ES+A256KW");
+        assert_eq!(
+            challenger.accept(&cookie, &body, NOW).unwrap().tee_pubkey.unwrap().algorithm(),
+            "ECDH-ES+A256KW"
+        );
     }
 }
 
@@ -254,7 +257,7 @@ fn a_key_of_ml_kem_alone_is_taken_only_by_a_broker_that_can_seal_to_it() {
     };
     assert_eq!(code(exchange(&challenger())), Code::KeyUnsupported);
     let able = challenger().with_ml_kem();
-    assert_eq!(exchange(&able).unwrap().tee_pubkey.algorithm(), "ML-KEM-768+A192KW");
+    assert_eq!(exchange(&able).unwrap().tee_pubkey.unwrap().algorithm(), "ML-KEM-768+A192KW");
     let offered = auth(json!({"extra-params": {KEY_ALGORITHMS: ["ML-KEM-768+A192KW"]}}));
     let body: Value = serde_json::from_slice(&able.issue(&offered, NOW).unwrap().body).unwrap();
     assert_eq!(body["extra-params"][KEY_ALGORITHMS], json!(["ML-KEM-768+A192KW"]));
@@ -416,8 +419,9 @@ proptest! {
         prop_assert_eq!(&submission.init_data, &init_data);
         prop_assert_eq!(submission.id(), attesting.attempt());
         let session = attesting.on_response(br#"{"token":"t","verdict":{"status":"affirming"}}"#).unwrap();
-        prop_assert_eq!(session.public_key(), submission.tee_pubkey.clone());
-        let jwe = crate::jwe::seal(&submission.tee_pubkey, &secret).unwrap();
+        let tee_pubkey = submission.tee_pubkey.unwrap();
+        prop_assert_eq!(session.public_key(), tee_pubkey.clone());
+        let jwe = crate::jwe::seal(&tee_pubkey, &secret).unwrap();
         prop_assert!(session.open(&jwe.to_json().unwrap()).unwrap().equals(&secret));
     }
 

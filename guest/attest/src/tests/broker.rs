@@ -33,6 +33,8 @@ struct State {
     failed_check: Option<String>,
     undecided: bool,
     redirect: bool,
+    no_hybrid: bool,
+    lifetime_s: Option<u64>,
     tee_pubkey: Option<PublicKey>,
 }
 
@@ -114,6 +116,22 @@ impl FakeBroker {
         self.state.lock().expect("state").undecided = true;
     }
 
+    /// Answers as a broker that does not know our addition to the challenge.
+    pub(super) fn know_no_hybrid(&self) {
+        self.state.lock().expect("state").no_hybrid = true;
+    }
+
+    /// Signs tokens that live so long.
+    pub(super) fn live_for(&self, seconds: u64) {
+        self.state.lock().expect("state").lifetime_s = Some(seconds);
+    }
+
+    /// What the last attested key is used with.
+    pub(super) fn key_algorithm(&self) -> Option<String> {
+        let state = self.state.lock().expect("state");
+        state.tee_pubkey.as_ref().map(|key| key.algorithm().to_owned())
+    }
+
     pub(super) fn redirect(&self) {
         self.state.lock().expect("state").redirect = true;
     }
@@ -175,7 +193,12 @@ fn answer(head: &str, body: &[u8], parts: &Parts) -> (u16, String, Vec<u8>) {
     }
     match path {
         "/kbs/v0/auth" => {
-            let issued = parts.challenger.issue(body, 1000).expect("issued");
+            let mut issued = parts.challenger.issue(body, 1000).expect("issued");
+            if state.no_hybrid {
+                let mut reply: serde_json::Value = serde_json::from_slice(&issued.body).expect("JSON");
+                reply["extra-params"] = json!("");
+                issued.body = reply.to_string().into_bytes();
+            }
             (200, format!("Set-Cookie: kbs-session-id={}; Path=/\r\n", issued.cookie), issued.body)
         }
         "/kbs/v0/attest" => {
@@ -191,7 +214,7 @@ fn answer(head: &str, body: &[u8], parts: &Parts) -> (u16, String, Vec<u8>) {
             }
             state.additional = submission.additional;
             state.init_data = submission.init_data;
-            state.tee_pubkey = Some(submission.tee_pubkey);
+            state.tee_pubkey = submission.tee_pubkey;
             let (status, verdict) = match &state.failed_check {
                 None if state.undecided => ("none", json!({"checks": []})),
                 None => ("affirming", json!({"checks": []})),
@@ -201,7 +224,9 @@ fn answer(head: &str, body: &[u8], parts: &Parts) -> (u16, String, Vec<u8>) {
                         "expected": "quiet", "found": "debug"}]}),
                 ),
             };
-            let claims = json!({"submods": {"cpu0": {"ear.status": status}}});
+            let now = std::time::UNIX_EPOCH.elapsed().expect("a clock").as_secs();
+            let exp = now + state.lifetime_s.unwrap_or(300);
+            let claims = json!({"submods": {"cpu0": {"ear.status": status}}, "exp": exp});
             let token = parts.signer.sign_jwt(&claims).expect("signed");
             (200, String::new(), json!({"token": token, "verdict": verdict}).to_string().into_bytes())
         }

@@ -79,11 +79,36 @@ async fn the_device_is_asked_once_for_each_session_key_however_many_resources_ar
     for fetch in fetches.collect::<Vec<_>>() {
         fetch.await.expect("ran").expect("released");
     }
-    client.token().await.expect("a token");
     assert_eq!(source.asked.load(Ordering::SeqCst), 1);
+    assert_eq!(broker.key_algorithm().as_deref(), Some("ECDH-ES+ML-KEM-768+A256KW"));
     broker.forget_tokens(1);
     client.resource(&key()).await.expect("released");
     assert_eq!(source.asked.load(Ordering::SeqCst), 2, "a new key, a new quote");
+    for _ in 0..2 {
+        client.token().await.expect("a token");
+    }
+    assert_eq!(source.asked.load(Ordering::SeqCst), 3, "the workload's token has a key of its own");
+    assert_eq!(broker.key_algorithm().as_deref(), Some("ECDH-ES+A256KW"));
+}
+
+#[tokio::test]
+async fn a_broker_that_knows_no_hybrid_keys_gets_a_classical_one() {
+    let broker = FakeBroker::start(Transport::Plain).await;
+    broker.know_no_hybrid();
+    let client = client(&broker.url, &broker.certificate);
+    assert!(client.resource(&key()).await.expect("released").equals(b"the key"));
+    assert_eq!(broker.key_algorithm().as_deref(), Some("ECDH-ES+A256KW"));
+}
+
+#[tokio::test]
+async fn a_token_that_ends_soon_is_not_lent_again() {
+    let broker = FakeBroker::start(Transport::Plain).await;
+    broker.live_for(10);
+    let client = client(&broker.url, &broker.certificate);
+    for attestations in 1..3 {
+        client.token().await.expect("a token");
+        assert_eq!(broker.attestations(), attestations);
+    }
 }
 
 #[tokio::test]
