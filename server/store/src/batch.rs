@@ -41,8 +41,16 @@ pub(crate) struct Place {
 pub(crate) const PLACE: usize = 20;
 
 impl Place {
-    pub(crate) fn new(at_ms: i64, nth: usize) -> Self {
-        Self { at: u64::try_from(at_ms).unwrap_or(0), nth: u16::try_from(nth).unwrap_or(u16::MAX) }
+    /// The place of the batch's nth entry, not before `floor`.
+    fn new(at_ms: i64, nth: usize, floor: u64) -> Self {
+        let at = u64::try_from(at_ms).unwrap_or(0).max(floor);
+        Self { at, nth: u16::try_from(nth).unwrap_or(u16::MAX) }
+    }
+
+    /// The place in a ring's key.
+    pub(crate) fn of_key(key: &str) -> Option<Self> {
+        let (at, nth) = table::split(key)?.1.get(..PLACE)?.split_at_checked(16)?;
+        Some(Self { at: u64::from_str_radix(at, 16).ok()?, nth: u16::from_str_radix(nth, 16).ok()? })
     }
 
     fn text(self) -> String {
@@ -122,6 +130,8 @@ struct Desk {
     limits: Limits,
     ring: Ring,
     added: u64,
+    /// The first place after all that was there before this batch.
+    floor: u64,
 }
 
 /// A value and whether it changed.
@@ -193,7 +203,7 @@ impl<'a> Batch<'a> {
             let ring = rings.get(tenant).copied().unwrap_or_default();
             let desk = keys.open_state(place, &sealed).and_then(|state| {
                 let sealer = keys.sealer(&*self.change, tenant, state)?;
-                Ok(Desk { state, sealer, limits, ring, added: 0 })
+                Ok(Desk { state, sealer, limits, ring, added: 0, floor: ring.last.saturating_add(1) })
             });
             self.desks.insert(tenant, Slot::of(desk)?);
         }
@@ -325,7 +335,8 @@ impl<'a> Batch<'a> {
                 JournalEntry::Attempt(_) => {}
                 JournalEntry::Decision { attempt, body } => *became = self.decide(tenant, attempt, body)?,
                 JournalEntry::Evidence { attempt, at_ms, body, keep } => {
-                    *became = self.keep_evidence(tenant, attempt, Place::new(*at_ms, nth), body, *keep)?;
+                    let place = self.place(tenant, *at_ms, nth);
+                    *became = self.keep_evidence(tenant, attempt, place, body, *keep)?;
                 }
                 JournalEntry::Release { attempt, path, version, revision, at, body } => {
                     *became = self.may_release(tenant, attempt, path, *version, *revision, *at);
@@ -383,6 +394,13 @@ impl<'a> Batch<'a> {
         }
     }
 
+    fn place(&mut self, tenant: &str, at_ms: i64, nth: usize) -> Place {
+        let Some(Slot::There(desk)) = self.desks.get_mut(tenant) else { return Place::new(at_ms, nth, 0) };
+        let place = Place::new(at_ms, nth, desk.floor);
+        desk.ring.last = desk.ring.last.max(place.at);
+        place
+    }
+
     fn add(&mut self, tenant: &'a str, attempt: &AttemptEntry, nth: usize) -> Result<Written, StoreError> {
         if let Some(closed) = self.closed(tenant) {
             return Ok(closed);
@@ -402,7 +420,7 @@ impl<'a> Batch<'a> {
             });
         }
         let state = AttemptState {
-            place: Place::new(attempt.at_ms, nth),
+            place: self.place(tenant, attempt.at_ms, nth),
             refused: attempt.refused,
             decisions: before.map_or(0, |before| before.decisions),
         };

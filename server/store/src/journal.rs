@@ -7,6 +7,8 @@
 //!
 //! Refused attempts have a ring of their own inside the whole, so that whoever sends refusable evidence in any number
 //! cannot push the others out. Rings are in the order of time, and replicas share no counter.
+//! Replicas' clocks must be near each other: what one that is behind adds is the first that is dropped, until it has
+//! seen where the others are.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,8 +17,8 @@ use std::sync::{Arc, PoisonError};
 use coffer_core_admin::TenantName;
 
 use crate::StoreError;
-use crate::batch::Batch;
-use crate::engine::View;
+use crate::batch::{Batch, Place};
+use crate::engine::{Order, View};
 use crate::store::{Inner, Store};
 use crate::table::{self, EVIDENCE_RING, OTHERS, REFUSED};
 
@@ -54,7 +56,7 @@ pub struct AttemptEntry {
     pub id: String,
     /// Whether it counts among the refused ones.
     pub refused: bool,
-    /// When it was made, in milliseconds since 1970: its place in the ring.
+    /// When it was made, in milliseconds since 1970: its place in the ring, after all that was there before.
     pub at_ms: i64,
     /// What the broker knows of it.
     pub body: Vec<u8>,
@@ -133,16 +135,26 @@ pub(crate) struct Ring {
     pub(crate) evidence: u64,
     /// How many were added since they were counted.
     pub(crate) added: u64,
+    /// The newest place, in milliseconds since 1970. Later batches stand after it, also where a clock went back: what is
+    /// added now must not be the oldest.
+    pub(crate) last: u64,
 }
 
 impl Ring {
     pub(crate) fn counted(view: &(impl View + ?Sized), tenant: &str) -> Result<Self, StoreError> {
         let (from, until) = table::bounds(tenant);
+        let mut last = 0;
+        for ring in [REFUSED, OTHERS, EVIDENCE_RING] {
+            for (key, _) in view.range(ring, &from, &until, Order::Descending, 1)? {
+                last = last.max(Place::of_key(&key).map_or(0, |place| place.at));
+            }
+        }
         Ok(Self {
             refused: view.count(REFUSED, &from, &until)?,
             others: view.count(OTHERS, &from, &until)?,
             evidence: view.count(EVIDENCE_RING, &from, &until)?,
             added: 0,
+            last,
         })
     }
 }

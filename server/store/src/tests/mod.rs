@@ -1,6 +1,13 @@
 //! Claims about the store, by subject.
 
+mod copies;
+mod engines;
+mod epochs;
+mod journals;
 mod opening;
+mod resources;
+mod scopes;
+mod tenants;
 
 use std::path::Path;
 
