@@ -98,6 +98,15 @@ fn not_base64(what: &'static str) -> WrapError {
     WrapError::Option { what, found: "something else".into(), expected: "base64" }
 }
 
+/// The longest body of a call that describes or changes a key, in bytes.
+const MAX_FORM: usize = 64 << 10;
+
+/// Reads a body that describes or changes a key, which has no reason to be long.
+pub(crate) fn read_form<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, WrapError> {
+    crate::seal::most("the body in bytes", body.len(), MAX_FORM)?;
+    read(body)
+}
+
 /// Reads a body. No body is an empty object, as clients send none where all is optional.
 pub(crate) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, WrapError> {
     let body = if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body };

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::forms;
 use crate::exchange::{Matched, find};
-use crate::text::{Bounded, decode, read};
+use crate::text::{Bounded, decode, read, read_form};
 use crate::{Answer, Ask, KeyName, KeyOptions, Permission, PlaintextOverTls, Request, Route, WrapError};
 use crate::{DataKeyBits, Deletion};
 
@@ -198,7 +198,7 @@ fn read_body(matched: &Matched<Operation>, body: &[u8]) -> Result<Body, WrapErro
     Ok(match matched.route.operation {
         Operation::Probe => Body::Probe,
         Operation::Names => Body::Names,
-        Operation::Create => create(read(body)?)?,
+        Operation::Create => create(read_form(body)?)?,
         Operation::KeysMetadata => {
             let names = matched.query.iter().filter(|(key, _)| key == "key");
             let names: Vec<_> = names.map(|(_, name)| KeyName::parse(name)).collect::<Result<_, _>>()?;
@@ -206,7 +206,7 @@ fn read_body(matched: &Matched<Operation>, body: &[u8]) -> Result<Body, WrapErro
             Body::Keys(names)
         }
         Operation::Roll => {
-            let form: RollForm = read(body)?;
+            let form: RollForm = read_form(body)?;
             match form.material {
                 Some(_) => return Err(WrapError::MaterialBrought),
                 None => Body::Key(name()?),

@@ -174,6 +174,8 @@ fn what_is_not_done_here_is_refused_by_name() {
         let message = refused(call(&ring, "POST", "/kms/v1/keys", &form), 400, ILLEGAL);
         assert!(message.contains(word), "{form}: {message}");
     }
+    let long = json!({"name": "k", "unknown": vec![0; 40_000]});
+    refused(call(&ring, "POST", "/kms/v1/keys", &long), 413, ILLEGAL);
     create(&ring, "k", "true");
     refused(call(&ring, "POST", "/kms/v1/keys", &json!({"name": "k"})), 409, "java.io.IOException");
     for count in ["0", "-1", "1001", "x", ""] {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::forms;
 use crate::exchange::{Matched, find};
-use crate::text::{Bounded, Flag, Number, SecretText, decode, read};
+use crate::text::{Bounded, Flag, Number, SecretText, decode, read, read_form};
 use crate::{
     Answer, Ask, Binding, Change, Deletion, Derivation, KeyName, KeyOptions, Permission, PlaintextOverTls,
     Request, Route, WrapError, Wrapped,
@@ -217,8 +217,8 @@ impl Call {
             _ => Some(KeyName::parse(matched.segment("name"))?),
         };
         let body = match operation {
-            Operation::Create => Body::Create(Box::new(options(read(body)?)?)),
-            Operation::Configure => Body::Change(change(read(body)?)?),
+            Operation::Create => Body::Create(Box::new(options(read_form(body)?)?)),
+            Operation::Configure => Body::Change(change(read_form(body)?)?),
             Operation::Encrypt | Operation::Decrypt | Operation::Rewrap => {
                 Body::Crypt(crypt(operation, read(body)?)?)
             }

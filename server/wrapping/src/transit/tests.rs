@@ -231,6 +231,8 @@ fn what_is_not_done_here_is_refused_by_name() {
     ] {
         refused(post(&ring, "keys/n", &form), 400, word);
     }
+    let long = json!({"auto_rotate_period": vec![0; 40_000]});
+    refused(post(&ring, "keys/n", &long), 413, "at most");
     let form = json!({"auto_rotate_period": "0", "exportable": false, "key_size": 0});
     data(post(&ring, "keys/n", &form));
     refused(post(&ring, "keys/-x", &Value::Null), 400, "name of a key");
