@@ -4,6 +4,7 @@
 //! Left out: the calls that guests make, which are the KBS protocol (`core/protocol`), and the verdict tree's
 //! type, which belongs to `verify/api`; here it is JSON.
 
+mod references;
 mod resources;
 mod tenancy;
 mod tenant;
@@ -14,6 +15,7 @@ pub use coffer_core_protocol::error::Cause;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+pub use references::{Provenance, ReferenceSigners, SetReferenceState};
 pub use resources::{
     GenerateResource, NewRevocation, ResourceInfo, ResourceList, ResourceOrigin, ResourceState, ResourceStored,
     ResourceTerms, ResourceVersion, ResourceVersions, Revocation, RevocationKind, RevocationList, SetResourceState,
@@ -218,6 +220,9 @@ pub struct AttestationPolicy {
 pub struct NamedValueList {
     /// By name.
     pub named_values: BTreeMap<String, Value>,
+    /// Where each came from, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub provenance: BTreeMap<String, Provenance>,
 }
 
 /// A document in the broker's cache of collateral.

@@ -1,9 +1,10 @@
 //! Processes that end with their test.
 
 use std::fs;
+use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -28,6 +29,50 @@ pub fn wait_for(what: &str, limit: Duration, mut done: impl FnMut() -> bool) -> 
         std::thread::sleep(Duration::from_millis(100));
     }
     Ok(())
+}
+
+/// Runs a command to its end, or ends it when it takes too long; then the error has what it said so far.
+pub fn output_within(command: &mut Command, limit: Duration) -> Result<Output> {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let read = |from: Option<Box<dyn Read + Send>>| {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            // What was said before the pipe broke is what there is.
+            let _ = from.map(|mut from| from.read_to_end(&mut bytes));
+            bytes
+        })
+    };
+    let stdout = read(child.stdout.take().map(|out| Box::new(out) as Box<dyn Read + Send>));
+    let stderr = read(child.stderr.take().map(|err| Box::new(err) as Box<dyn Read + Send>));
+    let begun = Instant::now();
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break Some(status),
+            None if begun.elapsed() > limit => {
+                // Asked to end, so that it takes its machines along.
+                let _ = Command::new("kill").arg(child.id().to_string()).status();
+                let asked = Instant::now();
+                while child.try_wait()?.is_none() && asked.elapsed() < Duration::from_secs(10) {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                let _ = child.kill();
+                child.wait()?;
+                break None;
+            }
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    let stdout = stdout.join().unwrap_or_default();
+    let stderr = stderr.join().unwrap_or_default();
+    match status {
+        Some(status) => Ok(Output { status, stdout, stderr }),
+        None => bail!(
+            "it did not end within {} s:\n{}{}",
+            limit.as_secs(),
+            String::from_utf8_lossy(&stdout),
+            String::from_utf8_lossy(&stderr)
+        ),
+    }
 }
 
 /// The processes that `parent` started, by id.

@@ -11,7 +11,10 @@ use coffer_host_vmm::lasting;
 use coffer_sys_process::spawn_guarded;
 
 use crate::image::busybox_layout;
-use crate::processes::{Ends, wait_for};
+use crate::processes::{Ends, output_within, wait_for};
+
+/// No command of a test takes longer, even on a machine that is busy with other things.
+const LIMIT: Duration = Duration::from_secs(300);
 
 static WORLD: OnceLock<Option<Mutex<World>>> = OnceLock::new();
 
@@ -147,9 +150,9 @@ impl World {
         Self::ended(&mut self.command(words))
     }
 
-    /// Runs a prepared command to its end.
+    /// Runs a prepared command to its end. One that does not come to it is ended, and is an error with what it said.
     pub fn ended(command: &mut Command) -> Result<Outcome> {
-        let out = command.output().context("coffer cannot be started")?;
+        let out = output_within(command, LIMIT).context("coffer cannot be run to its end")?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(Outcome { code: out.status.code(), out: text(&out.stdout), err: text(&out.stderr) })
     }

@@ -1,24 +1,25 @@
-//! The broker as a whole: opened from its folder, then served.
+//! The broker as a whole: opened on its store, then served.
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
-use coffer_core_admin::TrustAnchor;
-use coffer_core_protocol::handshake::relying_party::Challenger;
-use coffer_core_protocol::jws::{SigningKey, VerifyingKey};
+use coffer_core_admin::{TenantName, TrustAnchor};
 use coffer_server_collateral::CollateralService;
-use coffer_server_store::{Store, Table};
+use coffer_server_identity::{Authenticator, CacheTimes, FetchSettings, KeyCache, Verifier};
+use coffer_server_store::{Scope, Store, Table};
 use coffer_verify_api::Timestamp;
 
 use crate::config::BrokerConfig;
 use crate::error::OpenError;
+use crate::gate::Gate;
 use crate::intake::Intake;
-use crate::issued::Issued;
 use crate::journal::Journal;
-use crate::judges::{self, JudgeSet, Judges, all_judges};
-use crate::keys::{self, Admins, ChallengeKeys};
-use crate::policies::InForce;
-use crate::standards::InForceStandards;
+use crate::judges::{self, Judges, all_judges};
+use crate::keys;
+use crate::metrics::Metrics;
+use crate::tenancy::{Loader, Tenant, Tenants};
 use crate::tls::Tls;
 
 /// What was made at the first start, for the operator to see once.
@@ -28,7 +29,7 @@ pub struct FirstStart {
     pub admin_key: PathBuf,
     /// The certificate that clients pin.
     pub ca_certificate: PathBuf,
-    /// The key that the store is sealed with. Without it the store cannot be read.
+    /// Where the key is that the store is sealed with. Without it the store cannot be read.
     pub master_key: PathBuf,
 }
 
@@ -38,92 +39,129 @@ pub struct Broker(Arc<Inner>);
 
 pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
+/// What a program assembles a broker of, beside the configuration.
+pub struct Parts {
+    /// The open store.
+    pub store: Arc<Store>,
+    /// Makes the judges.
+    pub judges: Judges,
+    /// Where resources come from that are not in the store.
+    pub sources: Vec<crate::sources::Route>,
+    /// Who answers calls of other names than `resource`.
+    pub plugins: Vec<crate::plugins::Plugin>,
+}
+
+impl Parts {
+    /// A store, the judges of shipped programs, and nothing else.
+    pub fn new(store: Arc<Store>) -> Self {
+        Self { store, judges: all_judges(), sources: Vec::new(), plugins: Vec::new() }
+    }
+}
+
 /// What the handlers work with.
 pub(crate) struct Inner {
-    pub(crate) config: BrokerConfig,
-    pub(crate) store: Arc<Store>,
+    pub(crate) config: Arc<BrokerConfig>,
+    pub(crate) loader: Loader,
+    pub(crate) tenants: Tenants,
+    pub(crate) gate: Gate,
     pub(crate) journal: Journal,
-    pub(crate) token_key: SigningKey,
-    pub(crate) pinned: [VerifyingKey; 1],
-    pub(crate) issued: Issued,
     pub(crate) intake: Intake,
     pub(crate) collateral: CollateralService,
-    pub(crate) admins: Admins,
+    pub(crate) metrics: Metrics,
+    pub(crate) sources: crate::sources::Sources,
+    pub(crate) plugins: Vec<crate::plugins::Plugin>,
     pub(crate) tls: Tls,
     pub(crate) clock: Clock,
     /// Only for replaying a recorded exchange in this crate's tests.
     pub(crate) insecure_nonce: Option<[u8; 32]>,
-    /// One admin call changes something at a time, so that what is in force is what was stored last.
+    /// One change of the cluster at a time.
     pub(crate) changing: tokio::sync::Mutex<()>,
-    challenger: RwLock<Arc<Challenger>>,
-    challenge_keys_due: RwLock<u64>,
-    policy: RwLock<Arc<InForce>>,
-    standards: RwLock<Arc<InForceStandards>>,
-    judges: RwLock<Arc<JudgeSet>>,
-    assemble: Judges,
+    draining: AtomicBool,
+    operators: RwLock<Arc<Verifier>>,
+    due: AtomicU64,
+    due_certificate: Mutex<u64>,
     first_start: Option<FirstStart>,
 }
 
 impl Broker {
-    /// Opens the broker in its folder with the judges of shipped programs; makes it there at the first start.
+    /// Opens the broker on the embedded store in its folder, with the judges of shipped programs; makes it there at the
+    /// first start.
     pub fn open(config: BrokerConfig) -> Result<Self, OpenError> {
         Self::open_with(config, all_judges())
     }
 
     /// As [`Broker::open`], with judges of the caller's choice.
-    pub fn open_with(config: BrokerConfig, assemble: Judges) -> Result<Self, OpenError> {
-        Self::assemble(config, assemble, Arc::new(Timestamp::now), None)
+    pub fn open_with(config: BrokerConfig, judges: Judges) -> Result<Self, OpenError> {
+        Self::assemble(config, judges, Arc::new(Timestamp::now), None)
+    }
+
+    /// Opens the broker on parts that a program chose.
+    pub fn open_on(config: BrokerConfig, parts: Parts) -> Result<Self, OpenError> {
+        Self::of(config, parts, Arc::new(Timestamp::now), None)
     }
 
     pub(crate) fn assemble(
         config: BrokerConfig,
-        assemble: Judges,
+        judges: Judges,
+        clock: Clock,
+        insecure_nonce: Option<[u8; 32]>,
+    ) -> Result<Self, OpenError> {
+        let store = Arc::new(Store::open(&config.data_dir)?);
+        Self::of(config, Parts { judges, ..Parts::new(store) }, clock, insecure_nonce)
+    }
+
+    pub(crate) fn of(
+        config: BrokerConfig,
+        parts: Parts,
         clock: Clock,
         insecure_nonce: Option<[u8; 32]>,
     ) -> Result<Self, OpenError> {
         let now = clock();
-        let store = Arc::new(Store::open(&config.data_dir)?);
-        take_configured_anchors(&config, &store)?;
+        let Parts { store, judges, sources, plugins } = parts;
+        let config = Arc::new(config);
+        let (default, cluster) = (store.tenant(&TenantName::default()), store.cluster());
+        take_configured_anchors(&config, &default)?;
         let admin_key = config.data_dir.join("admin.key");
-        let (admins, admin_made) = Admins::load(&store, &admin_key)?;
-        let token_key = keys::token_key(&store)?;
-        let tls = Tls::open(&config.data_dir.join("tls"), &config.extra_names, now)?;
-        let judges = Arc::new(assemble(&judges::trust(&store, &config)?)?);
+        let admin_made = keys::first_admin(&default, &cluster, &admin_key)?;
+        let operators = Arc::new(keys::operators(&cluster, &config)?);
+        let tls = Tls::open(&config, store.is_shared().then_some(&cluster), now)?;
         let folder = config.collateral_folder();
         let collateral =
             CollateralService::open_with_clock(&folder, config.collateral.clone(), clock.clone())?;
-        let challenge = keys::challenge_keys(&store, seconds(now))?;
-        let policy = InForce::load(&store).map_err(|error| OpenError::Stored {
-            what: "policy",
-            name: crate::policies::RESOURCE.to_string(),
-            why: error.to_string(),
-        })?;
         let made = store.was_created() || admin_made;
         let first_start = made.then(|| FirstStart {
             admin_key,
             ca_certificate: tls.ca_path.clone(),
             master_key: config.data_dir.join("master.key"),
         });
+        let fetching = FetchSettings { extra_ca: config.admin_issuer_ca(), ..FetchSettings::default() };
+        let cache = KeyCache::new(&fetching, CacheTimes::default())
+            .map_err(|error| OpenError::Issuers(error.to_string()))?;
+        let loader = Loader { store: store.clone(), config: config.clone(), assemble: judges, judges: Mutex::default() };
+        let tenants = Tenants::default();
+        // What the plain paths lead to is there from the first call on, or the broker does not start.
+        tenants.load(&loader, &TenantName::default(), now)?;
+        tenants.reload_hosts(&loader)?;
+        let metrics = Metrics::default();
         Ok(Self(Arc::new(Inner {
-            journal: Journal::start(store.clone()).map_err(OpenError::Journal)?,
-            pinned: [token_key.verifying_key().clone()],
-            token_key,
-            issued: Issued::default(),
+            journal: Journal::start(store, metrics.journal()).map_err(OpenError::Journal)?,
+            gate: Gate::new(Authenticator::new(cache)),
+            sources: crate::sources::Sources::new(sources),
+            plugins,
+            loader,
+            tenants,
             intake: Intake::default(),
             collateral,
-            admins,
+            metrics,
             tls,
             clock,
             insecure_nonce,
             changing: tokio::sync::Mutex::new(()),
-            challenge_keys_due: RwLock::new(0),
-            challenger: RwLock::new(Arc::new(challenger(challenge, &judges))),
-            policy: RwLock::new(Arc::new(policy)),
-            standards: RwLock::new(InForceStandards::load(&store)?),
-            judges: RwLock::new(judges),
-            assemble,
+            draining: AtomicBool::new(false),
+            operators: RwLock::new(operators),
+            due: AtomicU64::new(0),
+            due_certificate: Mutex::new(0),
             first_start,
-            store,
             config,
         })))
     }
@@ -148,15 +186,6 @@ impl Broker {
     }
 }
 
-/// A value that is replaced as a whole; readers keep what they took.
-fn current<T: Clone>(cell: &RwLock<T>) -> T {
-    cell.read().unwrap_or_else(PoisonError::into_inner).clone()
-}
-
-fn replace<T>(cell: &RwLock<T>, value: T) {
-    *cell.write().unwrap_or_else(PoisonError::into_inner) = value;
-}
-
 impl Inner {
     pub(crate) fn now(&self) -> Timestamp {
         (self.clock)()
@@ -167,84 +196,78 @@ impl Inner {
         seconds(self.now())
     }
 
-    pub(crate) fn challenger(&self) -> Arc<Challenger> {
-        current(&self.challenger)
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.loader.store
     }
 
-    pub(crate) fn policy(&self) -> Arc<InForce> {
-        current(&self.policy)
+    /// The tenant of that name, if it is loaded or can be. Waits for the store where it is not.
+    pub(crate) fn tenant(&self, name: &TenantName) -> Result<Option<Arc<Tenant>>, OpenError> {
+        self.tenants.load(&self.loader, name, self.now())
     }
 
-    pub(crate) fn put_policy_in_force(&self, policy: InForce) {
-        replace(&self.policy, Arc::new(policy));
+    pub(crate) fn operators(&self) -> Arc<Verifier> {
+        self.operators.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn standards(&self) -> Arc<InForceStandards> {
-        current(&self.standards)
-    }
-
-    pub(crate) fn reload_standards(&self) -> Result<(), OpenError> {
-        replace(&self.standards, InForceStandards::load(&self.store)?);
+    pub(crate) fn reload_operators(&self) -> Result<(), OpenError> {
+        let next = Arc::new(keys::operators(&self.store().cluster(), &self.config)?);
+        *self.operators.write().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(())
     }
 
-    pub(crate) fn judges(&self) -> Arc<JudgeSet> {
-        current(&self.judges)
+    /// From now on the broker says that it is not ready, so that nobody is sent here any more.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
     }
 
-    /// Whether judges can be made of what the store and this change say.
-    pub(crate) fn try_judges(&self, change: impl FnOnce(&mut judges::Trust)) -> Result<(), OpenError> {
-        let mut trust = judges::trust(&self.store, &self.config)?;
-        change(&mut trust);
-        (self.assemble)(&trust)?;
-        Ok(())
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn reload_judges(&self) -> Result<(), OpenError> {
-        replace(&self.judges, Arc::new((self.assemble)(&judges::trust(&self.store, &self.config)?)?));
-        self.reload_challenger()
-    }
-
-    fn reload_challenger(&self) -> Result<(), OpenError> {
-        let keys = keys::challenge_keys(&self.store, self.now_s())?;
-        replace(&self.challenger, Arc::new(challenger(keys, &self.judges())));
-        Ok(())
-    }
-
-    /// What must be done now and then: new challenge keys once a day, a new certificate long before the old one ends.
+    /// What must be done now and then: what other replicas changed is read, challenge keys and what has a time of its
+    /// own are looked at, and a new certificate is made long before the old one ends. Waits for the store.
     pub(crate) fn maintain(&self) -> Result<(), OpenError> {
         let now = self.now_s();
-        if now < current(&self.challenge_keys_due) {
-            return Ok(());
+        if self.store().is_shared() {
+            self.tenants.follow(&self.loader, self.now())?;
+            self.reload_operators()?;
         }
-        self.reload_challenger()?;
-        self.tls.renew(self.now())?;
-        replace(&self.challenge_keys_due, now.saturating_add(MAINTENANCE_S));
+        if now >= self.due.load(Ordering::SeqCst) {
+            self.tenants.reload_all(&self.loader, self.now())?;
+            self.due.store(now.saturating_add(REFRESH_S), Ordering::SeqCst);
+        }
+        let mut due = self.due_certificate.lock().unwrap_or_else(PoisonError::into_inner);
+        if now >= *due {
+            self.tls.renew(self.now())?;
+            *due = now.saturating_add(CERTIFICATE_S);
+        }
         Ok(())
     }
-}
 
-/// How often challenge keys and the certificate are looked at.
-const MAINTENANCE_S: u64 = 3600;
-
-fn seconds(at: Timestamp) -> u64 {
-    u64::try_from(at.as_second()).unwrap_or(0)
-}
-
-fn challenger(keys: ChallengeKeys, judges: &JudgeSet) -> Challenger {
-    let challenger = Challenger::new(keys.current, judges.machines.iter().map(|judge| judge.tee()));
-    match keys.previous {
-        Some(previous) => challenger.with_previous(previous),
-        None => challenger,
+    /// How often [`Inner::maintain`] is called.
+    pub(crate) fn maintenance(&self) -> Duration {
+        match self.store().is_shared() {
+            true => Duration::from_secs(1),
+            false => Duration::from_secs(15),
+        }
     }
+}
+
+/// How often what has a time of its own is read anew: challenge keys, token keys, reference values that expire.
+const REFRESH_S: u64 = 30;
+/// How often a new certificate is made.
+const CERTIFICATE_S: u64 = 3600;
+
+pub(crate) fn seconds(at: Timestamp) -> u64 {
+    u64::try_from(at.as_second()).unwrap_or(0)
 }
 
 /// Puts the roots that the configuration names and nobody has decided about. What an admin put or removed stays so:
 /// the configuration is older than that decision, and a root that was distrusted must not come back by a restart.
-fn take_configured_anchors(config: &BrokerConfig, store: &Store) -> Result<(), OpenError> {
+fn take_configured_anchors(config: &BrokerConfig, rows: &Scope) -> Result<(), OpenError> {
     for file in &config.trust_anchors {
         let name = file.name.as_str();
-        if store.was_withdrawn(Table::TrustAnchors, name)? && store.get(Table::TrustAnchors, name)?.is_none()
+        if rows.was_withdrawn(Table::TrustAnchors, name)? && rows.get(Table::TrustAnchors, name)?.is_none()
         {
             tracing::warn!(
                 name,
@@ -262,9 +285,9 @@ fn take_configured_anchors(config: &BrokerConfig, store: &Store) -> Result<(), O
         let form = TrustAnchor { certificate, hardware: file.hardware };
         judges::anchor(&form).map_err(|error| wrong(error.to_string()))?;
         let body = serde_json::to_vec(&form).map_err(|error| wrong(error.to_string()))?;
-        match store.get(Table::TrustAnchors, name)? {
+        match rows.get(Table::TrustAnchors, name)? {
             None => {
-                store.put(Table::TrustAnchors, name, &body)?;
+                rows.put(Table::TrustAnchors, name, &body)?;
                 tracing::info!(name, hardware = file.hardware, "trust anchor taken from the configuration");
             }
             Some(stored) if stored.equals(&body) => (),

@@ -1,19 +1,147 @@
-//! What every call has: a bounded body, a bearer token, work off the serving threads, and an answer.
+//! What every call has: a tenant, a bounded body, a bearer token, work off the serving threads, and an answer.
+
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::Request;
-use axum::http::{HeaderMap, header};
-use axum::response::Response;
+use axum::extract::{FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use coffer_core_protocol::error::Code;
+use coffer_server_identity::Authorized;
+use coffer_server_store::{Scope, StoreError};
 use http_body_util::BodyExt;
 
+use crate::broker::{Broker, Inner};
+use crate::error::OpenError;
 use crate::reply::Refused;
+use crate::tenancy::{InForce, Tenant};
 
 /// How much of a body that is too long is read and thrown away.
 const OVERRUN: usize = 16 << 20;
 
 /// What handlers give.
 pub(crate) type Answer = Result<Response, Refused>;
+
+/// Where a call comes from, as the connection has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client(pub(crate) IpAddr);
+
+/// A call to one tenant of the broker. The router puts the tenant there before any handler.
+#[derive(Clone)]
+pub(crate) struct Call {
+    pub(crate) broker: Broker,
+    pub(crate) tenant: Arc<Tenant>,
+}
+
+impl Call {
+    pub(crate) fn inner(&self) -> &Inner {
+        self.broker.inner()
+    }
+
+    pub(crate) fn rows(&self) -> &Scope {
+        &self.tenant.rows
+    }
+
+    pub(crate) fn in_force(&self) -> Arc<InForce> {
+        self.tenant.in_force()
+    }
+
+    /// Work with the tenant's rows; off the threads that serve where the store is on a network.
+    pub(crate) async fn stored<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Scope) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Refused> {
+        if !self.inner().store().is_remote() {
+            return Ok(work(self.rows())?);
+        }
+        let rows = self.rows().clone();
+        Ok(blocking(move || work(&rows)).await??)
+    }
+
+    /// Reads what is in force anew.
+    pub(crate) async fn reload(&self) -> Result<(), Refused> {
+        let call = self.clone();
+        let reload = move || call.tenant.reload(&call.inner().loader, call.inner().now());
+        blocking(reload).await?.map_err(failed)
+    }
+}
+
+impl FromRequestParts<Broker> for Call {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, broker: &Broker) -> Result<Self, Refused> {
+        let tenant = parts.extensions.get::<Arc<Tenant>>().cloned().ok_or(Code::Internal)?;
+        Ok(Self { broker: broker.clone(), tenant })
+    }
+}
+
+/// A call of an admin who may make it. Only the gate makes the proof.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    pub(crate) call: Call,
+    pub(crate) who: Arc<Authorized>,
+}
+
+impl std::ops::Deref for Admin {
+    type Target = Call;
+
+    fn deref(&self) -> &Call {
+        &self.call
+    }
+}
+
+impl FromRequestParts<Broker> for Admin {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, broker: &Broker) -> Result<Self, Refused> {
+        let who = parts.extensions.get::<Arc<Authorized>>().cloned().ok_or(Code::AdminUnauthenticated)?;
+        Ok(Self { call: Call::from_request_parts(parts, broker).await?, who })
+    }
+}
+
+impl Admin {
+    /// One change of the tenant at a time, stored and then in force; `false` means that there was nothing to change.
+    pub(crate) async fn change(
+        &self,
+        what: &'static str,
+        name: String,
+        work: impl FnOnce(&Scope) -> Result<bool, OpenError> + Send + 'static,
+    ) -> Answer {
+        let _changing = self.tenant.changing.lock().await;
+        let call = self.call.clone();
+        let changed = blocking(move || {
+            let found = work(call.rows())?;
+            call.tenant.reload(&call.inner().loader, call.inner().now())?;
+            Ok::<_, OpenError>(found)
+        });
+        match changed.await?.map_err(failed)? {
+            true => {
+                self.told(what, &name);
+                Ok(StatusCode::OK.into_response())
+            }
+            false => Err(Refused::missing(format!("There is no {what} of that name."))),
+        }
+    }
+
+    /// A line of the log about what an admin changed.
+    pub(crate) fn told(&self, what: &'static str, name: &str) {
+        tracing::info!(tenant = %self.tenant.name, by = self.who.who().subject(), what, name, "changed");
+    }
+}
+
+pub(crate) fn failed(error: OpenError) -> Refused {
+    if let OpenError::Store(error) = error {
+        return Refused::from(error);
+    }
+    tracing::error!(%error, "the store failed");
+    Refused::plain(Code::StoreUnavailable)
+}
+
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
+    serde_json::from_slice(body).map_err(|error| Refused::new(Code::Malformed, format!("{error}.")))
+}
 
 /// Reads a body of bounded length.
 pub(crate) async fn body(request: Request, limit: usize) -> Result<Bytes, Refused> {

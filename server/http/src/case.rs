@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use coffer_core_digest::Digest;
 use coffer_core_evidence::Tee;
 use coffer_core_initdata::InitData;
+use coffer_core_protocol::ear::CPU;
 use coffer_core_protocol::error::Code;
 use coffer_core_protocol::handshake::relying_party::Submission;
 use coffer_server_collateral::{AtHand, Hints};
@@ -30,14 +31,25 @@ pub(crate) struct Case {
     pub(crate) hints: Hints,
     digest: Option<Digest>,
     devices: Vec<(Tee, Value)>,
+    /// Whether there is evidence of a machine; there is, but where a relying party sends its devices' apart.
+    machine: bool,
     shelf: Shelf,
 }
 
 /// Genuine evidence.
 pub(crate) struct Genuine {
-    pub(crate) machine: Verified<Claims>,
+    /// None where only devices were judged.
+    pub(crate) machine: Option<Verified<Claims>>,
     /// By the name in the token, in the order of the evidence.
     pub(crate) devices: Vec<(String, Verified<Claims>)>,
+}
+
+impl Genuine {
+    /// All parts, the machine first, by their names in the token.
+    pub(crate) fn all(self) -> impl Iterator<Item = (String, Verified<Claims>)> {
+        let machine = self.machine.map(|machine| (CPU.to_owned(), machine));
+        machine.into_iter().chain(self.devices)
+    }
 }
 
 /// What the judges say.
@@ -72,7 +84,17 @@ impl Case {
             add_certificates(&mut hints, evidence);
         }
         let digest = init_data.as_ref().map(InitData::digest);
-        Ok(Self { submission, init_data, at, hints, digest, devices, shelf: Shelf::default() })
+        Ok(Self { submission, init_data, at, hints, digest, devices, machine: true, shelf: Shelf::default() })
+    }
+
+    /// As [`Case::open`], of evidence that is of devices alone.
+    pub(crate) fn of_device(submission: Submission, judges: &JudgeSet, at: Timestamp) -> Result<Self, Refused> {
+        let mut case = Self::open(submission, judges, at)?;
+        let evidence = std::mem::take(&mut case.submission.primary);
+        add_certificates(&mut case.hints, &evidence);
+        case.devices = vec![(case.submission.tee, evidence)];
+        case.machine = false;
+        Ok(case)
     }
 
     /// Adds documents that were gathered.
@@ -85,7 +107,6 @@ impl Case {
     /// Asks the judges. What can be refused is refused before anything is asked for.
     pub(crate) fn judge(&self, judges: &JudgeSet, at_hand: &AtHand) -> Result<Found, Refused> {
         let tee = self.submission.tee;
-        let judge = judges.machines.iter().find(|judge| judge.tee() == tee).ok_or(Code::TeeUnsupported)?;
         let collateral = Both(&self.shelf, at_hand);
         let question = Question {
             evidence: &self.submission.primary,
@@ -95,14 +116,20 @@ impl Case {
             at: self.at,
         };
         let mut missing = BTreeSet::new();
-        let machine = match judge.verify(&question) {
-            Ok(Judgement::Rejected(checks)) => return Ok(Found::Rejected(checks)),
-            Ok(Judgement::Verified(verified)) => Some(verified),
-            Err(Fault::CollateralUnavailable(keys)) => {
-                missing.extend(keys);
-                None
+        let machine = match self.machine {
+            false => None,
+            true => {
+                let judge = judges.machines.iter().find(|judge| judge.tee() == tee);
+                match judge.ok_or(Code::TeeUnsupported)?.verify(&question) {
+                    Ok(Judgement::Rejected(checks)) => return Ok(Found::Rejected(checks)),
+                    Ok(Judgement::Verified(verified)) => Some(verified),
+                    Err(Fault::CollateralUnavailable(keys)) => {
+                        missing.extend(keys);
+                        None
+                    }
+                    Err(fault) => return Err(Refused::new(Code::TeeUnsupported, format!("{fault}."))),
+                }
             }
-            Err(fault) => return Err(Refused::new(Code::TeeUnsupported, format!("{fault}."))),
         };
         let mut devices = Vec::new();
         let mut rejected = Vec::new();
@@ -135,9 +162,9 @@ impl Case {
             checks.extend(rejected);
             return Ok(Found::Rejected(checks));
         }
-        match machine {
-            Some(machine) if missing.is_empty() => Ok(Found::Genuine(Genuine { machine, devices })),
-            _ => Ok(Found::Missing(missing.into_iter().take(MAX_KEYS).collect())),
+        match missing.is_empty() && machine.is_some() == self.machine {
+            true => Ok(Found::Genuine(Genuine { machine, devices })),
+            false => Ok(Found::Missing(missing.into_iter().take(MAX_KEYS).collect())),
         }
     }
 }

@@ -52,6 +52,9 @@ pub enum OpenError {
     /// The cache of collateral.
     #[error("the cache of collateral cannot be used: {0}")]
     Collateral(#[from] coffer_server_collateral::CacheError),
+    /// How issuers' keys are fetched.
+    #[error("the keys of issuers cannot be fetched: {0}")]
+    Issuers(String),
     /// No thread for the journal.
     #[error("the journal could not be started: {0}")]
     Journal(std::io::Error),

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use coffer_core_digest::Digest;
 use coffer_core_protocol::ear::{Ear, EarError};
-use coffer_core_protocol::jws::{JwsError, SigningKey, VerifyingKey};
+use coffer_core_protocol::jws::{JwsError, SigningKey};
+use coffer_core_protocol::token_keys::TokenKeys;
 
 /// How many are kept. A token lives for minutes, and most guests use theirs at once.
 const MAX_KEPT: usize = 1024;
@@ -61,18 +62,18 @@ impl Issued {
         }
     }
 
-    /// As [`Ear::verify`].
+    /// As [`TokenKeys::verify`].
     pub(crate) fn verify(
         &self,
         token: &str,
-        pinned: &[VerifyingKey],
+        keys: &TokenKeys,
         now: u64,
     ) -> Result<Arc<Attested>, EarError> {
         let name = Digest::sha256(token.as_bytes());
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).results.get(&name).cloned();
         match known {
             Some(known) => known.ear.check_time(now).map(|()| known),
-            None => Ok(Arc::new(Attested::new(Ear::verify(token, pinned, now)?)?)),
+            None => Ok(Arc::new(Attested::new(keys.verify(token, now)?)?)),
         }
     }
 }
@@ -115,9 +116,13 @@ mod tests {
         token
     }
 
+    /// The same key, as a tenant has it.
+    fn keys(key: &SigningKey) -> TokenKeys {
+        TokenKeys::new(SigningKey::from_pkcs8(&key.to_pkcs8().unwrap()).unwrap())
+    }
+
     fn told(issued: &Issued, token: &str, key: &SigningKey, now: u64) -> Result<(Ear, String), String> {
-        let pinned = [key.verifying_key().clone()];
-        let result = issued.verify(token, &pinned, now).map_err(|error| error.to_string())?;
+        let result = issued.verify(token, &keys(key), now).map_err(|error| error.to_string())?;
         Ok((result.ear.clone(), result.claims.clone()))
     }
 

@@ -6,11 +6,14 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coffer_core_protocol::error::Code;
+use coffer_core_admin::TenantName;
 use coffer_server_store::{JournalEntry, Store, Written};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::metrics::JournalMetrics;
 
 /// How many entries may wait; more make their callers wait.
 const WAITING: usize = 1024;
@@ -19,7 +22,7 @@ const BATCH: usize = 128;
 /// How long a batch waits for company. About as long as a sync takes anyway.
 const GATHER: Duration = Duration::from_millis(2);
 
-type Order = (JournalEntry, oneshot::Sender<Result<(), NotWritten>>);
+type Order = ((TenantName, JournalEntry), oneshot::Sender<Result<(), NotWritten>>);
 
 /// The way to the pen. When it is dropped, what waits is written and the thread has ended.
 pub(crate) struct Journal {
@@ -34,6 +37,14 @@ pub(crate) enum NotWritten {
     Fault,
     /// The attempt that the decision is about is no longer kept, or can have no more decisions.
     Attempt,
+    /// What the decision rests on was changed meanwhile.
+    Stale,
+    /// The resource was revoked meanwhile.
+    Revoked,
+    /// The resource's time is over.
+    Expired,
+    /// The resource was released to as many as its owner allowed.
+    Spent,
 }
 
 impl From<NotWritten> for Code {
@@ -41,13 +52,17 @@ impl From<NotWritten> for Code {
         match not {
             NotWritten::Fault => Self::StoreUnavailable,
             NotWritten::Attempt => Self::TokenAttempt,
+            NotWritten::Stale => Self::ChangedMeanwhile,
+            NotWritten::Revoked => Self::ResourceRevoked,
+            NotWritten::Expired => Self::ResourceExpired,
+            NotWritten::Spent => Self::ResourceSpent,
         }
     }
 }
 
 impl Journal {
     /// Starts the thread.
-    pub(crate) fn start(store: Arc<Store>) -> std::io::Result<Self> {
+    pub(crate) fn start(store: Arc<Store>, metrics: JournalMetrics) -> std::io::Result<Self> {
         let (sender, mut orders) = mpsc::channel::<Order>(WAITING);
         let thread = thread::Builder::new().name("journal".into()).spawn(move || {
             let mut company = false;
@@ -62,7 +77,9 @@ impl Journal {
                     callers.push(caller);
                 }
                 company = entries.len() > 1;
+                let begun = Instant::now();
                 let written = store.journal(&entries);
+                metrics.written(entries.len(), begun.elapsed(), written.is_ok());
                 if let Err(error) = &written {
                     tracing::error!(%error, "the journal could not be written");
                 }
@@ -70,8 +87,14 @@ impl Journal {
                 for (place, caller) in callers.into_iter().enumerate() {
                     let told = match written.get(place) {
                         Some(Written::Kept) => Ok(()),
-                        Some(Written::AttemptGone | Written::AttemptFull) => Err(NotWritten::Attempt),
-                        None => Err(NotWritten::Fault),
+                        Some(Written::AttemptGone | Written::AttemptFull | Written::TenantGone) => {
+                            Err(NotWritten::Attempt)
+                        }
+                        Some(Written::Stale) => Err(NotWritten::Stale),
+                        Some(Written::Revoked) => Err(NotWritten::Revoked),
+                        Some(Written::Expired) => Err(NotWritten::Expired),
+                        Some(Written::Spent) => Err(NotWritten::Spent),
+                        Some(Written::Damaged) | None => Err(NotWritten::Fault),
                     };
                     // A caller that went away does not need the answer.
                     let _ = caller.send(told);
@@ -82,10 +105,10 @@ impl Journal {
     }
 
     /// Writes an entry down. Durable when this returns `Ok`.
-    pub(crate) async fn write(&self, entry: JournalEntry) -> Result<(), NotWritten> {
+    pub(crate) async fn write(&self, tenant: &TenantName, entry: JournalEntry) -> Result<(), NotWritten> {
         let (caller, answer) = oneshot::channel();
         let orders = self.orders.as_ref().ok_or(NotWritten::Fault)?;
-        orders.send((entry, caller)).await.map_err(|_| NotWritten::Fault)?;
+        orders.send(((tenant.clone(), entry), caller)).await.map_err(|_| NotWritten::Fault)?;
         answer.await.unwrap_or(Err(NotWritten::Fault))
     }
 }

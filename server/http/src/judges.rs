@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coffer_core_admin as forms;
-use coffer_server_store::{Store, Table};
+use coffer_server_store::{Scope, Table};
 use coffer_verify_api::{DeviceVerifier, Verifier};
 use coffer_verify_azure::{AzureSnpJudge, AzureTdxJudge};
 use coffer_verify_cca as cca;
@@ -26,7 +26,7 @@ use crate::error::{OpenError, TrustError};
 pub(crate) const CCA_ENDORSEMENTS: &str = "cca-endorsements";
 
 /// What judges are made of.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trust {
     /// The roots that certify TPMs' attestation keys.
     pub anchors: Vec<TrustAnchor>,
@@ -99,10 +99,10 @@ fn wrong(what: &'static str, error: &dyn std::fmt::Display) -> TrustError {
 }
 
 /// What the store and the configuration say that judges are made of.
-pub(crate) fn trust(store: &Store, config: &BrokerConfig) -> Result<Trust, OpenError> {
+pub(crate) fn trust(rows: &Scope, config: &BrokerConfig) -> Result<Trust, OpenError> {
     Ok(Trust {
-        anchors: anchors(store)?,
-        cca: store.get(Table::Settings, CCA_ENDORSEMENTS)?.map(|bytes| bytes.expose().to_vec()),
+        anchors: anchors(rows)?,
+        cca: rows.get(Table::Settings, CCA_ENDORSEMENTS)?.map(|bytes| bytes.expose().to_vec()),
         stale_for: config.collateral.stale_for.duration(),
         options: config.judges.clone(),
     })
@@ -126,9 +126,9 @@ pub(crate) fn anchor(form: &forms::TrustAnchor) -> Result<TrustAnchor, NotARoot>
 }
 
 /// The roots in the store, in the order of their names.
-pub(crate) fn stored(store: &Store) -> Result<Vec<forms::NamedTrustAnchor>, OpenError> {
+pub(crate) fn stored(rows: &Scope) -> Result<Vec<forms::NamedTrustAnchor>, OpenError> {
     let mut list = Vec::new();
-    for (name, body) in store.list(Table::TrustAnchors)? {
+    for (name, body) in rows.list(Table::TrustAnchors)? {
         let anchor = serde_json::from_slice(body.expose()).map_err(|error| OpenError::Stored {
             what: "trust anchor",
             name: name.clone(),
@@ -140,7 +140,7 @@ pub(crate) fn stored(store: &Store) -> Result<Vec<forms::NamedTrustAnchor>, Open
 }
 
 /// The roots in the store, as judges take them.
-fn anchors(store: &Store) -> Result<Vec<TrustAnchor>, OpenError> {
+fn anchors(rows: &Scope) -> Result<Vec<TrustAnchor>, OpenError> {
     let read = |named: forms::NamedTrustAnchor| {
         anchor(&named.anchor).map_err(|error| OpenError::Stored {
             what: "trust anchor",
@@ -148,5 +148,5 @@ fn anchors(store: &Store) -> Result<Vec<TrustAnchor>, OpenError> {
             why: error.to_string(),
         })
     };
-    stored(store)?.into_iter().map(read).collect()
+    stored(rows)?.into_iter().map(read).collect()
 }

@@ -13,28 +13,45 @@ mod call;
 mod case;
 mod config;
 mod error;
+mod gate;
 mod intake;
 mod issued;
 mod journal;
 mod judges;
 mod kbs;
 mod keys;
+mod metrics;
+mod openapi;
+mod operation;
+mod passport;
+mod plugins;
 mod policies;
 mod record;
+mod references;
+mod release;
 mod reply;
+mod revocations;
 mod router;
+mod routes;
 mod serve;
+mod service;
+mod sources;
 mod standards;
+mod tenancy;
 mod tls;
 mod token;
+mod wrapping;
 
-pub use broker::{Broker, FirstStart};
+pub use broker::{Broker, FirstStart, Parts};
 pub use config::{
-    BrokerConfig, ConfigError, DEFAULT_PORT, EXAMPLE, JudgeOptions, Revocation, TrustAnchorFile,
+    BrokerConfig, ConfigError, DEFAULT_PORT, EXAMPLE, GrpcListen, JudgeOptions, Pause, Revocation,
+    ServiceAccess, TlsFiles, TrustAnchorFile,
 };
 pub use error::{OpenError, TrustError};
 pub use judges::{JudgeSet, Judges, Trust, all_judges};
+pub use plugins::Plugin;
 pub use serve::{ServeError, shutdown_signal};
+pub use sources::Route as SourceRoute;
 
 #[cfg(test)]
 mod tests;

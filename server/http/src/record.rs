@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use coffer_core_admin::{AttemptSummary, Decision};
+use coffer_core_protocol::ear::Ear;
 use coffer_core_protocol::error::Cause;
-use coffer_server_store::{AttemptEntry, JournalEntry, Store, StoreError};
+use coffer_server_store::{AttemptEntry, JournalEntry, Scope, StoreError};
 use coffer_verify_api::{Status, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
 
 use crate::reply;
 
@@ -65,30 +67,54 @@ impl Record {
         self
     }
 
+    /// Of a result that another authority signed.
+    pub(crate) fn of_passport(id: &str, at: jiff::Timestamp, ear: &Ear, origin: &Value) -> Self {
+        let cpu = ear.cpu().ok();
+        let tee = cpu.and_then(|cpu| cpu.evidence.keys().find(|name| is_tee(name)).cloned());
+        let summary = AttemptSummary {
+            id: id.to_string(),
+            at: seconds(at),
+            tee: tee.unwrap_or_else(|| "passport".to_owned()),
+            genuine: true,
+            // Nobody here has seen the evidence.
+            hardware: false,
+            status: cpu.map_or("none", |cpu| cpu.status.name()).to_owned(),
+            code: None,
+        };
+        let verdict = json!({"tee": summary.tee, "hardware": false, "status": summary.status, "checks": [], "claims": {"origin": origin}});
+        let verdict = to_raw_value(&verdict).unwrap_or_default();
+        Self { summary, verdict, causes: Vec::new(), devices: BTreeMap::new(), token: None }
+    }
+
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok()
     }
 
     /// The entry for the journal.
-    pub(crate) fn entry(&self) -> Result<JournalEntry, serde_json::Error> {
+    pub(crate) fn entry(&self, at: jiff::Timestamp) -> Result<JournalEntry, serde_json::Error> {
         Ok(JournalEntry::Attempt(AttemptEntry {
             id: self.summary.id.clone(),
             // Against the appraisal counts as refused: whoever has any TPM can make such attempts without end.
             refused: self.token.is_none() || self.summary.status == Status::Contraindicated.name(),
+            at_ms: at.as_millisecond(),
             body: serde_json::to_vec(self)?,
         }))
     }
 }
 
 /// The decisions of an attempt, oldest first.
-pub(crate) fn decisions(store: &Store, id: &str) -> Result<Vec<Decision>, StoreError> {
-    let bodies = store.decisions(id)?;
+pub(crate) fn decisions(rows: &Scope, id: &str) -> Result<Vec<Decision>, StoreError> {
+    let bodies = rows.decisions(id)?;
     Ok(bodies.iter().filter_map(|body| serde_json::from_slice(body.expose()).ok()).collect())
 }
 
 /// RFC 3339 to the second.
 pub(crate) fn seconds(at: jiff::Timestamp) -> String {
     jiff::Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
+}
+
+fn is_tee(name: &str) -> bool {
+    serde_json::from_value::<coffer_core_evidence::Tee>(name.into()).is_ok()
 }
 
 fn bounded(verdict: &Verdict, limit: usize) -> Result<Box<RawValue>, serde_json::Error> {

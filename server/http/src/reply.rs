@@ -9,19 +9,21 @@ use coffer_server_store::StoreError;
 use coffer_verify_api::{Check, Verdict};
 
 /// When who finds no room may come again.
-const RETRY_AFTER_S: &str = "5";
+const RETRY_AFTER_S: u64 = 5;
 
 /// A refusal.
 #[derive(Debug)]
 pub(crate) struct Refused {
     status: StatusCode,
     body: Box<ErrorBody>,
+    /// When whoever is refused may come again.
+    after_s: u64,
 }
 
 impl Refused {
     /// With the code's own status.
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { status: status(code.status()), body: Box::new(ErrorBody::new(code, detail)) }
+        Self { status: status(code.status()), body: Box::new(ErrorBody::new(code, detail)), after_s: RETRY_AFTER_S }
     }
 
     /// With the code's own title as the detail.
@@ -59,6 +61,17 @@ impl Refused {
         self
     }
 
+    /// Says when to come again.
+    pub(crate) fn after(mut self, seconds: u64) -> Self {
+        self.after_s = seconds.max(1);
+        self
+    }
+
+    /// The code, the sentence and the status, for faces that are not HTTP.
+    pub(crate) fn parts(&self) -> (u16, &ErrorBody) {
+        (self.status.as_u16(), &self.body)
+    }
+
     /// Names the attempt.
     pub(crate) fn attempt(mut self, attempt: &str) -> Self {
         self.body.attempt = Some(attempt.to_string());
@@ -77,7 +90,7 @@ impl IntoResponse for Refused {
         if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             response
                 .headers_mut()
-                .insert(header::RETRY_AFTER, header::HeaderValue::from_static(RETRY_AFTER_S));
+                .insert(header::RETRY_AFTER, header::HeaderValue::from(self.after_s));
         }
         response
     }
@@ -91,7 +104,8 @@ impl From<Code> for Refused {
 
 impl From<relying_party::Refusal> for Refused {
     fn from(refusal: relying_party::Refusal) -> Self {
-        Self { status: status(refusal.code().status()), body: Box::new(refusal.body()) }
+        let status = status(refusal.code().status());
+        Self { status, body: Box::new(refusal.body()), after_s: RETRY_AFTER_S }
     }
 }
 

@@ -7,10 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::response::Response;
+use coffer_server_grpc::{Security, Services};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -23,7 +24,9 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::broker::Broker;
+use crate::call::Client;
 use crate::error::OpenError;
+use crate::service::Service as Evaluator;
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEAD: Duration = Duration::from_secs(15);
@@ -39,7 +42,8 @@ const BUFFER: usize = 512 << 10;
 const STREAMS: u32 = 16;
 /// HTTP/2: who does not answer a ping for so long is gone.
 const PING: Duration = Duration::from_secs(20);
-const MAINTENANCE: Duration = Duration::from_secs(600);
+/// How often collateral that is due is looked for.
+const REFRESH: Duration = Duration::from_secs(600);
 
 /// Serving ended with an error.
 #[derive(Debug, thiserror::Error)]
@@ -94,35 +98,43 @@ impl Broker {
         let (stop, stopping) = watch::channel(());
         let places = Arc::new(Semaphore::new(self.config().max_connections.max(1)));
         let mut connections = JoinSet::new();
-        let mut maintenance = tokio::time::interval(MAINTENANCE);
+        let mut maintenance = tokio::time::interval(self.inner().maintenance());
+        maintenance.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut refreshed = Instant::now();
+        let busy = Arc::new(AtomicBool::new(false));
         let router = self.router();
+        let grpc = self.serve_grpc(stopping.clone()).await?;
+        // First it says that it is not ready, then it goes on for a while, and then it takes nobody new.
+        let shutdown = async {
+            shutdown.await;
+            self.inner().drain();
+            tokio::time::sleep(self.config().drain.0).await;
+        };
         tokio::pin!(shutdown);
         loop {
             let accepted = tokio::select! {
                 () = &mut shutdown => break,
                 _ = maintenance.tick() => {
-                    let broker = self.clone();
-                    tokio::task::spawn_blocking(move || {
-                        if let Err(error) = broker.inner().maintain() {
-                            tracing::error!(%error, "keys could not be renewed");
-                        }
-                    });
+                    self.maintain(&busy);
                     // What is due is fetched before somebody waits for it.
-                    let broker = self.clone();
-                    tokio::spawn(async move { broker.inner().collateral.refresh().await });
+                    if refreshed.elapsed() >= REFRESH {
+                        refreshed = Instant::now();
+                        let broker = self.clone();
+                        tokio::spawn(async move { broker.inner().collateral.refresh().await });
+                    }
                     continue;
                 }
                 Some(_) = connections.join_next() => continue,
                 accepted = accept(&listener, &places) => accepted,
             };
             if let Some((stream, place)) = accepted {
-                connections.spawn(connection(
-                    stream,
-                    acceptor.clone(),
-                    router.clone(),
-                    stopping.clone(),
-                    place,
-                ));
+                let open = self.clone();
+                let one = connection(stream, acceptor.clone(), router.clone(), stopping.clone(), place);
+                connections.spawn(async move {
+                    open.inner().metrics.connections.inc();
+                    one.await;
+                    open.inner().metrics.connections.dec();
+                });
             }
         }
         drop(listener);
@@ -132,7 +144,51 @@ impl Broker {
         if tokio::time::timeout(LAST_CALL, all).await.is_err() {
             tracing::warn!("open connections were ended");
         }
+        if let Some(grpc) = grpc {
+            let _ = tokio::time::timeout(LAST_CALL, grpc).await;
+        }
         Ok(())
+    }
+
+    /// Begins what must be done now and then, if the last time has ended.
+    fn maintain(&self, busy: &Arc<AtomicBool>) {
+        if busy.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let (broker, busy) = (self.clone(), busy.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = broker.inner().maintain() {
+                tracing::error!(%error, "what is in force could not be read anew");
+            }
+            busy.store(false, Ordering::SeqCst);
+        });
+    }
+
+    /// The attestation service and the reference values over gRPC, where the configuration says.
+    async fn serve_grpc(
+        &self,
+        mut stopping: watch::Receiver<()>,
+    ) -> Result<Option<tokio::task::JoinHandle<()>>, ServeError> {
+        let Some(address) = self.config().grpc.listen else { return Ok(None) };
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(|source| ServeError::Listen { address, source })?;
+        let service = Arc::new(Evaluator(self.clone()));
+        let services = Services::new().attestation(service.clone()).references(service);
+        let security = Security::Tls(self.inner().tls.server_config()?);
+        tracing::info!(%address, "gRPC is served");
+        Ok(Some(tokio::spawn(async move {
+            let ended = async move { drop(stopping.changed().await) };
+            let served = coffer_server_grpc::serve(
+                coffer_server_grpc::Listener::Tcp(listener),
+                services,
+                security,
+                coffer_server_grpc::Limits::default(),
+                ended,
+            );
+            if let Err(error) = served.await {
+                tracing::error!(%error, "gRPC is not served");
+            }
+        })))
     }
 }
 
@@ -161,9 +217,10 @@ async fn connection(
     let _place = place;
     let _ = stream.set_nodelay(true);
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
+    let client = stream.get_ref().0.peer_addr().ok().map(|address| Client(address.ip()));
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stream = TokioIo::new(stream);
-    let (service, called) = noticed(router);
+    let (service, called) = noticed(router, client);
     match is_h2 {
         true => {
             let connection = http2::Builder::new(TokioExecutor::new())
@@ -206,16 +263,20 @@ async fn connection(
 
 type Noticed = Arc<AtomicBool>;
 
-/// The router, with a note of whether it was ever called.
+/// The router, told who calls, with a note of whether it was ever called.
 fn noticed(
     router: Router,
+    client: Option<Client>,
 ) -> (impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone, Noticed)
 {
     let called = Noticed::default();
     let note = called.clone();
     let inner = TowerToHyperService::new(router);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         note.store(true, Ordering::Relaxed);
+        if let Some(client) = client {
+            request.extensions_mut().insert(client);
+        }
         inner.call(request)
     });
     (service, called)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use coffer_core_secret::SecretBytes;
-use coffer_server_store::files;
+use coffer_server_store::{Scope, Table, files};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -16,8 +16,10 @@ use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::config::BrokerConfig;
 use crate::error::OpenError;
 
 /// Names of every broker: this machine, and the host as QEMU's user network names it to guests.
@@ -32,8 +34,78 @@ pub(crate) struct Tls {
     authority: Issuer<'static, KeyPair>,
     names: Vec<String>,
     leaf: Arc<Leaf>,
+    files: Option<ServerFiles>,
     pub(crate) ca_path: PathBuf,
     pub(crate) ca_pem: String,
+}
+
+/// A certificate that somebody else issued.
+struct ServerFiles {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl ServerFiles {
+    fn of(config: &BrokerConfig) -> Result<Option<Self>, OpenError> {
+        let (certificate, key) = (&config.tls.certificate, &config.tls.key);
+        match (certificate.as_os_str().is_empty(), key.as_os_str().is_empty()) {
+            (true, true) => Ok(None),
+            (false, false) => Ok(Some(Self { certificate: certificate.clone(), key: key.clone() })),
+            _ => Err(OpenError::Tls("[tls] names both `certificate` and `key`, or neither".to_owned())),
+        }
+    }
+
+    fn read(&self) -> Result<CertifiedKey, OpenError> {
+        let wrong = |path: &Path, why: String| OpenError::Tls(format!("{}: {why}", path.display()));
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&self.certificate)
+            .map_err(|error| wrong(&self.certificate, error.to_string()))?
+            .collect();
+        let chain = chain.map_err(|error| wrong(&self.certificate, error.to_string()))?;
+        let pem = files::read_private(&self.key)?
+            .ok_or_else(|| wrong(&self.key, "there is no such file".to_owned()))?;
+        let key = PrivateKeyDer::from_pem_slice(pem.expose())
+            .map_err(|error| wrong(&self.key, error.to_string()))?;
+        CertifiedKey::from_der(chain, key, &provider())
+            .map_err(|error| wrong(&self.certificate, format!("it does not fit its key: {error}")))
+    }
+}
+
+/// Where the replicas' authority is among the cluster's keys: its key and its certificate, in PEM.
+const SHARED_KEY: &str = "tls/ca.key";
+const SHARED_CA: &str = "tls/ca.pem";
+
+/// Takes the authority that the replicas share; the first one makes it.
+fn take_shared(rows: &Scope, key_path: &Path, ca_path: &Path, now: jiff::Timestamp) -> Result<(), OpenError> {
+    if rows.get(Table::Keys, SHARED_KEY)?.is_none() {
+        let key = KeyPair::generate().map_err(failed)?;
+        let ca = authority_params(now)?.self_signed(&key).map_err(failed)?.pem();
+        let pem = SecretBytes::new(key.serialize_pem().into_bytes());
+        // In one transaction, so that no replica sees the key of one and the certificate of another.
+        rows.transact(|rows| {
+            if rows.get(Table::Keys, SHARED_KEY)?.is_none() {
+                rows.put(Table::Keys, SHARED_KEY, pem.expose())?;
+                rows.put(Table::Keys, SHARED_CA, ca.as_bytes())?;
+            }
+            Ok::<_, coffer_server_store::StoreError>(())
+        })?;
+    }
+    let missing = || OpenError::Tls("the replicas' authority is not in the store".to_owned());
+    let key = rows.get(Table::Keys, SHARED_KEY)?.ok_or_else(missing)?;
+    let ca = rows.get(Table::Keys, SHARED_CA)?.ok_or_else(missing)?;
+    let same = std::fs::read(ca_path).is_ok_and(|own| own == *ca.expose());
+    if !same {
+        for path in [key_path, ca_path] {
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(OpenError::Tls(format!("{}: {error}", path.display())));
+                }
+                _ => (),
+            }
+        }
+        files::create_private(key_path, key.expose())?;
+        files::create_public(ca_path, ca.expose())?;
+    }
+    Ok(())
 }
 
 #[derive(Debug)]
@@ -47,13 +119,20 @@ impl ResolvesServerCert for Leaf {
 
 impl Tls {
     /// Loads the authority in `folder`, or makes it there.
+    ///
+    /// Replicas have one authority: it is in the rows that they share, and each writes the certificate beside its own.
     pub(crate) fn open(
-        folder: &Path,
-        extra_names: &[String],
+        config: &BrokerConfig,
+        shared: Option<&Scope>,
         now: jiff::Timestamp,
     ) -> Result<Self, OpenError> {
-        files::create_private_folder(folder)?;
+        let folder = config.data_dir.join("tls");
+        files::create_private_folder(&folder)?;
         let (key_path, ca_path) = (folder.join("ca.key"), folder.join("ca.pem"));
+        let files = ServerFiles::of(config)?;
+        if let Some(rows) = shared {
+            take_shared(rows, &key_path, &ca_path, now)?;
+        }
         let key = match files::read_private(&key_path)? {
             Some(pem) => read_key(&pem)?,
             None => {
@@ -74,15 +153,22 @@ impl Tls {
         };
         let authority = Issuer::new(params, key);
         let names: Vec<String> =
-            NAMES.iter().map(ToString::to_string).chain(extra_names.iter().cloned()).collect();
-        let first = certify(&authority, &names, now)?;
+            NAMES.iter().map(ToString::to_string).chain(config.extra_names.iter().cloned()).collect();
+        let first = match &files {
+            Some(files) => files.read()?,
+            None => certify(&authority, &names, now)?,
+        };
         let leaf = Arc::new(Leaf(RwLock::new(Arc::new(first))));
-        Ok(Self { authority, names, leaf, ca_path, ca_pem })
+        Ok(Self { authority, names, leaf, files, ca_path, ca_pem })
     }
 
     /// Replaces the server's certificate.
     pub(crate) fn renew(&self, now: jiff::Timestamp) -> Result<(), OpenError> {
-        let next = certify(&self.authority, &self.names, now)?;
+        let next = match &self.files {
+            // Read anew, so that a certificate that was renewed on disk is shown without a restart.
+            Some(files) => files.read()?,
+            None => certify(&self.authority, &self.names, now)?,
+        };
         *self.leaf.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
         Ok(())
     }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::issued::Attested;
 
-const ISSUER: &str = "coffer-broker";
+pub(crate) const ISSUER: &str = "coffer-broker";
 /// Where no appraisal policy of the owner's appraised.
 const POLICY: &str = "coffer";
 /// A claim with more JSON than this stays in the attempt and out of the token.
@@ -42,6 +42,7 @@ pub(crate) fn result(
     machine: Part,
     devices: Vec<Part>,
     init_data: Option<&InitData>,
+    chip: Option<String>,
     verbose: bool,
     now: u64,
 ) -> Result<Attested, JwsError> {
@@ -60,6 +61,9 @@ pub(crate) fn result(
         "causes": machine.causes,
     });
     name_omitted(&mut about, omitted);
+    if let (Some(chip), Some(about)) = (chip, about.as_object_mut()) {
+        about.insert("chip".to_owned(), chip.into());
+    }
     let appraisal = Appraisal {
         status: machine.verdict.status,
         trust: machine.verdict.trust,

@@ -15,16 +15,20 @@ use tokio::time::{Sleep, sleep};
 /// How often a full port is asked again: not every driver wakes its writers.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
+/// How often an empty port is asked again, for the same reason. A wake-up that was lost costs so much and no more.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
 /// A connected descriptor. Ends for good when the other side hangs up.
 pub(crate) struct FdStream {
     fd: AsyncFd<OwnedFd>,
     again: Option<Pin<Box<Sleep>>>,
+    look: Option<Pin<Box<Sleep>>>,
 }
 
 impl FdStream {
     /// Takes a non-blocking descriptor that is connected.
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
-        Ok(Self { fd: watch(fd)?, again: None })
+        Ok(Self { fd: watch(fd)?, again: None, look: None })
     }
 }
 
@@ -51,18 +55,29 @@ impl AsyncRead for FdStream {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
-            let mut guard = ready!(this.fd.poll_read_ready(cx))?;
             let room = buffer.initialize_unfilled();
-            match guard.try_io(|fd| nix::unistd::read(fd, room).map_err(io::Error::from)) {
-                Ok(Ok(count)) => {
+            match nix::unistd::read(&this.fd, room) {
+                Ok(count) => {
+                    this.look = None;
                     buffer.advance(count);
                     return Poll::Ready(Ok(()));
                 }
-                Ok(Err(cause)) if cause.kind() == io::ErrorKind::Interrupted => {}
-                Ok(Err(cause)) => return Poll::Ready(Err(cause)),
+                Err(nix::errno::Errno::EINTR) => {}
                 // A hang-up stays in the readiness for ever; without this, the loop would spin.
-                Err(_) if hung_up(&this.fd)? => return Poll::Ready(Ok(())),
-                Err(_) => {}
+                Err(nix::errno::Errno::EAGAIN) if hung_up(&this.fd)? => return Poll::Ready(Ok(())),
+                Err(nix::errno::Errno::EAGAIN) => {
+                    if let Poll::Ready(guard) = this.fd.poll_read_ready(cx) {
+                        guard?.clear_ready();
+                        // What came between the read and here is seen by this, and wakes.
+                        if this.fd.poll_read_ready(cx).is_ready() {
+                            continue;
+                        }
+                    }
+                    let timer = this.look.get_or_insert_with(|| Box::pin(sleep(LOOK_AGAIN)));
+                    ready!(timer.as_mut().poll(cx));
+                    this.look = None;
+                }
+                Err(cause) => return Poll::Ready(Err(cause.into())),
             }
         }
     }

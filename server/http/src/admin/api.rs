@@ -1,23 +1,19 @@
-//! Our admin API, `/coffer/v1`.
+//! What the broker holds for a tenant, its attestations, resource policies and trust anchors.
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Request};
 use axum::http::StatusCode;
-use axum::response::IntoResponse;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use coffer_core_admin::{
-    Attempt, AttemptList, Info, KeptEvidence, PolicyBody, PolicyList, ReferenceList, ResourceInfo,
-    ResourceList, TrustAnchor, TrustAnchorList,
+    Attempt, AttemptList, Info, KeptEvidence, PolicyBody, PolicyList, TrustAnchor, TrustAnchorList,
 };
-use coffer_core_launch::ReferenceValues;
 use coffer_core_protocol::error::Code;
-use coffer_server_store::Table;
+use coffer_server_limits::Quantity;
+use coffer_server_store::{Scope, Table};
 use serde_json::Value;
 
 use super::{MAX_BODY, MAX_NAME};
-use crate::broker::Broker;
-use crate::call::{Answer, blocking, body};
-use crate::error::OpenError;
+use crate::call::{Admin, Answer, blocking, body, failed, parse};
 use crate::judges;
 use crate::policies::{InForce, PRESETS, PutError, RESOURCE};
 use crate::record::{self, Record};
@@ -26,59 +22,47 @@ use crate::reply::{Refused, json};
 /// How many attempts a list has.
 const LISTED: usize = 200;
 
-pub(crate) async fn info(State(broker): State<Broker>) -> Answer {
-    let inner = broker.inner();
+pub(crate) async fn info(admin: Admin) -> Answer {
+    let counts = |rows: &Scope| Ok((rows.resource_count()?, rows.count(Table::TrustAnchors)?));
+    let (resources, trust_anchors) = admin.stored(counts).await?;
+    let in_force = admin.in_force();
     let info = Info {
         version: env!("CARGO_PKG_VERSION").to_string(),
         kbs_protocol: "0.1.0 to 0.4.0".to_string(),
-        tees: inner.judges().machines.iter().map(|judge| judge.tee().name().to_string()).collect(),
-        resources: inner.store.resource_count()?,
-        reference_values: inner.store.count(Table::ReferenceValues)?,
-        trust_anchors: inner.store.count(Table::TrustAnchors)?,
-        resource_policy: inner.policy().name(),
+        tees: in_force.judges.machines.iter().map(|judge| judge.tee().name().to_string()).collect(),
+        resources,
+        reference_values: in_force.standards.kept.len() as u64,
+        trust_anchors,
+        resource_policy: in_force.policies.get(RESOURCE).map(InForce::name).unwrap_or_default(),
     };
     Ok(json(StatusCode::OK, &info))
 }
 
-pub(crate) async fn resources(State(broker): State<Broker>) -> Answer {
-    let store = broker.inner().store.clone();
-    let found = blocking(move || store.resources()).await??;
-    let info = |about: coffer_server_store::StoredResource| ResourceInfo {
-        path: about.path,
-        bytes: about.bytes,
-        version: about.version,
-        changed_at: jiff::Timestamp::from_second(about.changed_at).map(record::seconds).unwrap_or_default(),
-    };
-    Ok(json(StatusCode::OK, &ResourceList { resources: found.into_iter().map(info).collect() }))
-}
-
-pub(crate) async fn attempts(State(broker): State<Broker>) -> Answer {
-    let store = broker.inner().store.clone();
-    let found = blocking(move || {
+pub(crate) async fn attempts(admin: Admin) -> Answer {
+    let found = admin.stored(|rows| {
         let mut list = Vec::new();
-        for (id, body) in store.attempts(LISTED)? {
+        for (id, body) in rows.attempts(LISTED)? {
             if let Some(record) = Record::read(body.expose()) {
                 let mut summary = record.summary;
                 // The verdict's own cause goes before a policy's.
                 if summary.code.is_none() {
-                    let last = record::decisions(&store, &id)?.pop();
+                    let last = record::decisions(rows, &id)?.pop();
                     summary.code = last.and_then(|last| Some(last.causes.first()?.code.clone()));
                 }
                 list.push(summary);
             }
         }
-        Ok::<_, coffer_server_store::StoreError>(list)
+        Ok(list)
     });
-    Ok(json(StatusCode::OK, &AttemptList { attempts: found.await?? }))
+    Ok(json(StatusCode::OK, &AttemptList { attempts: found.await? }))
 }
 
-pub(crate) async fn attempt(State(broker): State<Broker>, Path(id): Path<String>) -> Answer {
-    let store = &broker.inner().store;
+pub(crate) async fn attempt(admin: Admin, Path(id): Path<String>) -> Answer {
     let missing = || Refused::missing("There is no attempt of that name, or no longer.");
-    let body = store.attempt(&id)?.ok_or_else(missing)?;
-    let record = Record::read(body.expose()).ok_or(Code::Internal)?;
+    let found = admin.stored(move |rows| Ok((rows.attempt(&id)?, record::decisions(rows, &id)?)));
+    let (body, decisions) = found.await?;
+    let record = Record::read(body.ok_or_else(missing)?.expose()).ok_or(Code::Internal)?;
     let mut summary = record.summary;
-    let decisions = record::decisions(store, &id)?;
     if summary.code.is_none() {
         summary.code = decisions.last().and_then(|last| Some(last.causes.first()?.code.clone()));
     }
@@ -98,108 +82,72 @@ fn token_claims(token: &str) -> Option<Value> {
 }
 
 /// What the attempt was made with, if the broker keeps it.
-pub(crate) async fn evidence(State(broker): State<Broker>, Path(id): Path<String>) -> Answer {
-    let store = &broker.inner().store;
+pub(crate) async fn evidence(admin: Admin, Path(id): Path<String>) -> Answer {
     let missing = || {
         Refused::missing(
             "There is no evidence of that attempt. The broker keeps that of the last `keep_evidence`.",
         )
     };
-    let record = store.attempt(&id)?.and_then(|body| Record::read(body.expose())).ok_or_else(missing)?;
-    let body = store.evidence(&id)?.ok_or_else(missing)?;
+    let name = id.clone();
+    let (record, body) = admin.stored(move |rows| Ok((rows.attempt(&name)?, rows.evidence(&name)?))).await?;
+    let record = record.and_then(|body| Record::read(body.expose())).ok_or_else(missing)?;
+    let body = body.ok_or_else(missing)?;
     let request = serde_json::from_slice(body.expose()).map_err(|_| Code::Internal)?;
     let (tee, at) = (record.summary.tee, record.summary.at);
     Ok(json(StatusCode::OK, &KeptEvidence { attempt: id, tee, at, request }))
 }
 
-pub(crate) async fn policies() -> Answer {
+pub(crate) async fn policies(admin: Admin) -> Answer {
     let presets = PRESETS.iter().map(|(name, _)| name.to_string()).collect();
-    Ok(json(StatusCode::OK, &PolicyList { policies: vec![RESOURCE.to_string()], presets }))
+    let policies = admin.in_force().policies.names();
+    Ok(json(StatusCode::OK, &PolicyList { policies, presets }))
 }
 
-pub(crate) async fn policy(State(broker): State<Broker>, Path(name): Path<String>) -> Answer {
-    known_policy(&name)?;
-    Ok(json(StatusCode::OK, &broker.inner().policy().shown()))
+pub(crate) async fn policy(admin: Admin, Path(name): Path<String>) -> Answer {
+    let in_force = admin.in_force();
+    let policy = in_force.policies.get(&name);
+    let policy = policy.ok_or_else(|| Refused::missing("There is no resource policy of that name."))?;
+    Ok(json(StatusCode::OK, &policy.shown()))
 }
 
-pub(crate) async fn put_policy(
-    State(broker): State<Broker>,
-    Path(name): Path<String>,
-    request: Request,
-) -> Answer {
-    known_policy(&name)?;
+pub(crate) async fn put_policy(admin: Admin, Path(name): Path<String>, request: Request) -> Answer {
     let body: PolicyBody = parse(&body(request, MAX_BODY).await?)?;
-    put_in_force(&broker, body).await
+    put_in_force(&admin, name, body).await
 }
 
 /// Compiles, stores and puts in force; what was in force stays if any of it fails.
-pub(super) async fn put_in_force(broker: &Broker, body: PolicyBody) -> Answer {
-    let _changing = broker.inner().changing.lock().await;
-    let store = broker.inner().store.clone();
-    let put = move || {
-        let policy = InForce::compile(body)?;
-        policy.save(&store)?;
-        Ok::<_, PutError>(policy)
-    };
-    let policy = blocking(put).await?.map_err(|error| match error {
+pub(super) async fn put_in_force(admin: &Admin, name: String, body: PolicyBody) -> Answer {
+    let in_force = admin.in_force();
+    let new = u64::from(in_force.policies.get(&name).is_none());
+    let count = (in_force.policies.names().len() as u64).saturating_add(new);
+    in_force.quotas.check(count, Quantity::Policies).map_err(super::over)?;
+    let own = name.clone();
+    let compiled = blocking(move || InForce::compile(&own, body).and_then(|policy| policy.row())).await?;
+    let row = compiled.map_err(|error| match error {
         PutError::Store(error) => Refused::from(error),
         other => Refused::new(Code::PolicyInvalid, format!("{other}.")),
     })?;
-    tracing::info!(policy = RESOURCE, preset = policy.name(), "policy put in force");
-    broker.inner().put_policy_in_force(policy);
-    Ok(StatusCode::OK.into_response())
+    let own = name.clone();
+    let put = move |rows: &Scope| {
+        rows.put(Table::Policies, &own, &row)?;
+        Ok(true)
+    };
+    admin.change("policy", name, put).await
 }
 
-fn known_policy(name: &str) -> Result<(), Refused> {
-    match name == RESOURCE {
-        true => Ok(()),
-        false => Err(Refused::missing("There is one policy, `resource`; it decides who gets resources.")),
-    }
+pub(crate) async fn remove_policy(admin: Admin, Path(name): Path<String>) -> Answer {
+    let own = name.clone();
+    admin.change("policy", name, move |rows| Ok(rows.delete(Table::Policies, &own)?)).await
 }
 
-pub(crate) async fn references(State(broker): State<Broker>) -> Answer {
-    let standards = broker.inner().standards();
-    let values = standards.references.iter().filter_map(|values| serde_json::to_value(values).ok()).collect();
-    Ok(json(StatusCode::OK, &ReferenceList { reference_values: values }))
-}
-
-pub(crate) async fn add_reference(State(broker): State<Broker>, request: Request) -> Answer {
-    let body = body(request, MAX_BODY).await?;
-    let wrong = |error: serde_json::Error| Refused::new(Code::ReferenceInvalid, format!("{error}."));
-    let values: ReferenceValues = serde_json::from_slice(&body).map_err(wrong)?;
-    store_reference(&broker, values).await
-}
-
-pub(super) async fn store_reference(broker: &Broker, values: ReferenceValues) -> Answer {
-    let missing = values.missing_registers();
-    if !missing.is_empty() {
-        let detail = format!("The reference value has no value for {}.", missing.join(", "));
-        return Err(Refused::new(Code::ReferenceIncomplete, detail));
-    }
-    let id = values.id().to_string();
-    let body = serde_json::to_vec(&values).map_err(|_| Code::Internal)?;
-    change(broker, "reference value", id.clone(), move |broker| {
-        broker.inner().store.put(Table::ReferenceValues, &id, &body)?;
-        broker.inner().reload_standards().map(|()| true)
-    })
-    .await
-}
-
-pub(crate) async fn remove_reference(State(broker): State<Broker>, Path(id): Path<String>) -> Answer {
-    change(&broker, "reference value", id.clone(), move |broker| {
-        let found = broker.inner().store.delete(Table::ReferenceValues, &id)?;
-        broker.inner().reload_standards().map(|()| found)
-    })
-    .await
-}
-
-pub(crate) async fn anchors(State(broker): State<Broker>) -> Answer {
-    let trust_anchors = judges::stored(&broker.inner().store).map_err(failed)?;
+pub(crate) async fn anchors(admin: Admin) -> Answer {
+    let rows = admin.rows().clone();
+    let trust_anchors = blocking(move || judges::stored(&rows)).await?.map_err(failed)?;
     Ok(json(StatusCode::OK, &TrustAnchorList { trust_anchors }))
 }
 
 pub(crate) async fn put_anchor(
-    State(broker): State<Broker>,
+    admin: Admin,
     Path(name): Path<String>,
     request: Request,
 ) -> Answer {
@@ -209,44 +157,15 @@ pub(crate) async fn put_anchor(
         return Err(Refused::new(Code::Malformed, format!("A name has 1 to {MAX_NAME} characters.")));
     }
     let body = serde_json::to_vec(&anchor).map_err(|_| Code::Internal)?;
-    change(&broker, "trust anchor", name.clone(), move |broker| {
-        broker.inner().store.put(Table::TrustAnchors, &name, &body)?;
-        broker.inner().reload_judges().map(|()| true)
-    })
-    .await
+    let own = name.clone();
+    let put = move |rows: &Scope| {
+        rows.put(Table::TrustAnchors, &own, &body)?;
+        Ok(true)
+    };
+    admin.change("trust anchor", name, put).await
 }
 
-pub(crate) async fn remove_anchor(State(broker): State<Broker>, Path(name): Path<String>) -> Answer {
-    change(&broker, "trust anchor", name.clone(), move |broker| {
-        let found = broker.inner().store.withdraw(Table::TrustAnchors, &name)?;
-        broker.inner().reload_judges().map(|()| found)
-    })
-    .await
-}
-
-/// One change at a time, off the threads that serve; `false` means that there was nothing to remove.
-pub(super) async fn change(
-    broker: &Broker,
-    what: &'static str,
-    name: String,
-    work: impl FnOnce(&Broker) -> Result<bool, OpenError> + Send + 'static,
-) -> Answer {
-    let _changing = broker.inner().changing.lock().await;
-    let own = broker.clone();
-    match blocking(move || work(&own)).await?.map_err(failed)? {
-        true => {
-            tracing::info!(what, name, "changed");
-            Ok(StatusCode::OK.into_response())
-        }
-        false => Err(Refused::missing(format!("There is no {what} of that name."))),
-    }
-}
-
-pub(super) fn failed(error: OpenError) -> Refused {
-    tracing::error!(%error, "the store failed");
-    Refused::plain(Code::StoreUnavailable)
-}
-
-pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
-    serde_json::from_slice(body).map_err(|error| Refused::new(Code::Malformed, format!("{error}.")))
+pub(crate) async fn remove_anchor(admin: Admin, Path(name): Path<String>) -> Answer {
+    let own = name.clone();
+    admin.change("trust anchor", name, move |rows| Ok(rows.withdraw(Table::TrustAnchors, &own)?)).await
 }

@@ -1,6 +1,6 @@
 //! The broker's cache of collateral: listed, fetched, imported, exported, removed.
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Request};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use coffer_core_admin::{
@@ -11,9 +11,7 @@ use coffer_server_collateral::{CacheError, Hints, ImportError, Listed, State as 
 use coffer_verify_api::CollateralKey;
 
 use super::MAX_BODY;
-use super::api::parse;
-use crate::broker::Broker;
-use crate::call::{Answer, blocking, body};
+use crate::call::{Admin, Answer, blocking, body, parse};
 use crate::reply::{Refused, json};
 
 /// Bundles of many platforms.
@@ -21,14 +19,14 @@ const MAX_IMPORT: usize = 64 << 20;
 /// How many documents one call fetches.
 const MAX_KEYS: usize = 256;
 
-pub(crate) async fn list(State(broker): State<Broker>) -> Answer {
-    let offline = broker.inner().collateral.settings().offline;
-    let found = blocking(move || broker.inner().collateral.list()).await?.map_err(cache)?;
+pub(crate) async fn list(admin: Admin) -> Answer {
+    let offline = admin.inner().collateral.settings().offline;
+    let found = blocking(move || admin.inner().collateral.list()).await?.map_err(cache)?;
     Ok(json(StatusCode::OK, &CollateralList { offline, documents: found.into_iter().map(shown).collect() }))
 }
 
 /// Fetches anew, whatever the cache has.
-pub(crate) async fn fetch(State(broker): State<Broker>, request: Request) -> Answer {
+pub(crate) async fn fetch(admin: Admin, request: Request) -> Answer {
     let CollateralFetch { keys } = parse(&body(request, MAX_BODY).await?)?;
     if keys.len() > MAX_KEYS {
         return Err(Refused::new(
@@ -37,7 +35,7 @@ pub(crate) async fn fetch(State(broker): State<Broker>, request: Request) -> Ans
         ));
     }
     let keys: Vec<CollateralKey> = keys.iter().map(|text| key(text)).collect::<Result<_, _>>()?;
-    let fetched = broker.inner().collateral.fetch(&keys, &Hints::default()).await;
+    let fetched = admin.inner().collateral.fetch(&keys, &Hints::default()).await;
     let result = |(key, result): (CollateralKey, Result<Listed, coffer_server_collateral::Missing>)| {
         let (document, error) = match result {
             Ok(listed) => (Some(shown(listed)), None),
@@ -49,9 +47,9 @@ pub(crate) async fn fetch(State(broker): State<Broker>, request: Request) -> Ans
 }
 
 /// The body is a file as `coffer collateral import` takes it.
-pub(crate) async fn import(State(broker): State<Broker>, request: Request) -> Answer {
+pub(crate) async fn import(admin: Admin, request: Request) -> Answer {
     let body = body(request, MAX_IMPORT).await?.to_vec();
-    let import = move || broker.inner().collateral.import_bytes("the import", body);
+    let import = move || admin.inner().collateral.import_bytes("the import", body);
     let found = blocking(import).await?.map_err(|error| match error {
         ImportError::Store { source, .. } => cache(source),
         other => Refused::new(Code::CollateralInvalid, format!("{other}.")),
@@ -62,8 +60,8 @@ pub(crate) async fn import(State(broker): State<Broker>, request: Request) -> An
 }
 
 /// The whole cache as a bundle in a tar.
-pub(crate) async fn export(State(broker): State<Broker>) -> Answer {
-    let bundle = blocking(move || broker.inner().collateral.export_tar(None)).await?;
+pub(crate) async fn export(admin: Admin) -> Answer {
+    let bundle = blocking(move || admin.inner().collateral.export_tar(None)).await?;
     let bundle = bundle.map_err(|error| {
         tracing::error!(%error, "collateral could not be exported");
         Refused::plain(Code::Internal)
@@ -71,9 +69,9 @@ pub(crate) async fn export(State(broker): State<Broker>) -> Answer {
     Ok(([(header::CONTENT_TYPE, "application/x-tar")], bundle).into_response())
 }
 
-pub(crate) async fn remove(State(broker): State<Broker>, Path(name): Path<String>) -> Answer {
+pub(crate) async fn remove(admin: Admin, Path(name): Path<String>) -> Answer {
     let own = key(&name)?;
-    match blocking(move || broker.inner().collateral.remove(&own)).await?.map_err(cache)? {
+    match blocking(move || admin.inner().collateral.remove(&own)).await?.map_err(cache)? {
         true => Ok(StatusCode::OK.into_response()),
         false => Err(Refused::missing("There is no such document in the cache.")),
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use axum::body::HttpBody;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::Response;
 use coffer_core_protocol::ear::CPU;
@@ -16,13 +16,13 @@ use coffer_verify_api::{Check, CollateralKey, Status, Verdict};
 use coffer_verify_appraisal::Sent;
 
 use super::cookie;
-use crate::broker::{Broker, Inner};
-use crate::call::{Answer, blocking, body};
+use crate::call::{Answer, Call, blocking, body};
 use crate::case::{Case, Found, Genuine, device_group};
 use crate::intake::in_time;
 use crate::issued::Attested;
 use crate::record::Record;
 use crate::reply::{self, Refused, json};
+use crate::tenancy::InForce;
 use crate::token::{self, Part};
 
 /// Evidence, event log, init-data and the evidence of eight GPUs.
@@ -32,18 +32,20 @@ const ROUNDS: usize = 4;
 /// How long collateral is waited for in all. What comes later is there for the guest's next attempt.
 const GATHERING: Duration = Duration::from_secs(15);
 
-pub(crate) async fn attest(State(broker): State<Broker>, request: Request) -> Answer {
-    let inner = broker.inner();
+pub(crate) async fn attest(call: Call, request: Request) -> Answer {
+    let inner = call.inner();
+    let in_force = call.in_force();
     let cookie = cookie(request.headers()).ok_or(Code::ChallengeMissing)?.to_string();
     // Before anything of the body is read: whoever has no challenge of ours costs no more than this.
-    inner.challenger().check(&cookie, inner.now_s())?;
+    in_force.challenger.check(&cookie, inner.now_s())?;
     let length = request.body().size_hint().upper();
-    let place = inner.intake.admit(length, MAX_BODY).await?;
+    let place = inner.intake.admit(&call.tenant.name, &in_force.quotas, length, MAX_BODY).await?;
     let body = in_time(body(request, MAX_BODY)).await?;
-    let kept = (inner.config.keep_evidence > 0 && body.len() <= MAX_EVIDENCE).then(|| body.clone());
+    let keep = inner.config.keep_evidence;
+    let kept = (keep > 0 && body.len() <= MAX_EVIDENCE).then(|| body.clone());
     let mut step = {
-        let broker = broker.clone();
-        let work = move || (begin(broker.inner(), &cookie, &body), place);
+        let (call, in_force) = (call.clone(), in_force.clone());
+        let work = move || (begin(&call, &in_force, &cookie, &body), place);
         let (step, place) = blocking(work).await?;
         (step?, place)
     };
@@ -66,34 +68,34 @@ pub(crate) async fn attest(State(broker): State<Broker>, request: Request) -> An
                 true => keys.into_iter().map(|key| (key, None)).collect(),
                 false => gathered.missing.into_iter().map(|(key, why)| (key, Some(why))).collect(),
             };
-            return Err(unavailable(inner, &case, missing).await);
+            return Err(unavailable(&call, &case, missing).await);
         }
         round += 1;
         case.add(&gathered.shelf);
-        let broker = broker.clone();
+        let (call, in_force) = (call.clone(), in_force.clone());
         // Not given back before: a call that was given up still holds its evidence.
-        let work = move || (ask(broker.inner(), case), place);
+        let work = move || (ask(&call, &in_force, case), place);
         let (asked, place) = blocking(work).await?;
         step = (asked?, place);
     };
-    let entry = record.entry().map_err(|_| Code::Internal)?;
+    let entry = record.entry(inner.now()).map_err(|_| Code::Internal)?;
     let evidence = kept.map(|body| {
-        let (attempt, keep) = (record.summary.id.clone(), inner.config.keep_evidence);
-        JournalEntry::Evidence { attempt, body: body.to_vec(), keep }
+        let attempt = record.summary.id.clone();
+        JournalEntry::Evidence { attempt, at_ms: inner.now().as_millisecond(), body: body.to_vec(), keep }
     });
     // Together, so that they share one transaction.
-    let (written, ()) = tokio::join!(inner.journal.write(entry), async {
+    let (written, ()) = tokio::join!(inner.journal.write(&call.tenant.name, entry), async {
         if let Some(entry) = evidence
-            && inner.journal.write(entry).await.is_err()
+            && inner.journal.write(&call.tenant.name, entry).await.is_err()
         {
             tracing::warn!(attempt = record.summary.id, "the evidence was not kept");
         }
     });
     written.map_err(Code::from)?;
     if let (Some(token), Some(result)) = (&record.token, result) {
-        inner.issued.keep(token, result);
+        call.tenant.issued.keep(token, result);
     }
-    told(&record);
+    told(&call, &record);
     match &record.token {
         Some(_) => Ok(accepted(&record)),
         None => {
@@ -102,9 +104,11 @@ pub(crate) async fn attest(State(broker): State<Broker>, request: Request) -> An
     }
 }
 
-fn told(record: &Record) {
+fn told(call: &Call, record: &Record) {
     let summary = &record.summary;
+    call.inner().metrics.attested(&summary.tee, &summary.status, summary.code.as_deref());
     tracing::info!(
+        tenant = %call.tenant.name,
         attempt = summary.id,
         tee = summary.tee,
         genuine = summary.genuine,
@@ -127,22 +131,22 @@ enum Step {
 }
 
 /// Reads and judges. It takes a while, so not on the threads that serve.
-fn begin(inner: &Inner, cookie: &str, body: &[u8]) -> Result<Step, Refused> {
-    let now = inner.now();
-    let submission = inner.challenger().accept(cookie, body, inner.now_s())?;
+fn begin(call: &Call, in_force: &InForce, cookie: &str, body: &[u8]) -> Result<Step, Refused> {
+    let now = call.inner().now();
+    let submission = in_force.challenger.accept(cookie, body, call.inner().now_s())?;
     // As upstream: the second evidence of an attested session changes nothing.
-    if let Some(record) = known(inner, submission.id())? {
+    if let Some(record) = known(call, submission.id())? {
         return Ok(Step::Before(Box::new(record)));
     }
-    let case = Case::open(submission, &inner.judges(), now).inspect_err(|refused| {
+    let case = Case::open(submission, &in_force.judges, now).inspect_err(|refused| {
         tracing::warn!(code = refused.code(), "attestation not judged");
     })?;
-    ask(inner, Box::new(case))
+    ask(call, in_force, Box::new(case))
 }
 
 /// Asks the judges once, and appraises if they have what they need.
-fn ask(inner: &Inner, case: Box<Case>) -> Result<Step, Refused> {
-    let found = case.judge(&inner.judges(), &inner.collateral.at_hand()).inspect_err(|refused| {
+fn ask(call: &Call, in_force: &InForce, case: Box<Case>) -> Result<Step, Refused> {
+    let found = case.judge(&in_force.judges, &call.inner().collateral.at_hand()).inspect_err(|refused| {
         let (attempt, tee) = (case.submission.id(), case.submission.tee.name());
         tracing::warn!(attempt, tee, code = refused.code(), "attestation not judged");
     })?;
@@ -154,15 +158,15 @@ fn ask(inner: &Inner, case: Box<Case>) -> Result<Step, Refused> {
             Ok(Step::Judged(Box::new(record.map_err(|_| Code::Internal)?), None))
         }
         Found::Genuine(genuine) => {
-            let (record, result) = appraise(inner, &case, genuine)?;
+            let (record, result) = appraise(call, in_force, &case, genuine)?;
             Ok(Step::Judged(Box::new(record), Some(Box::new(result))))
         }
     }
 }
 
 /// The attested attempt of that name, if there is one.
-fn known(inner: &Inner, id: &str) -> Result<Option<Record>, Refused> {
-    let body = inner.store.attempt(id)?;
+fn known(call: &Call, id: &str) -> Result<Option<Record>, Refused> {
+    let body = call.rows().attempt(id)?;
     let record = body.and_then(|body| Record::read(body.expose()));
     Ok(record.filter(|record| record.token.is_some()))
 }
@@ -177,15 +181,22 @@ fn accepted(record: &Record) -> Response {
 }
 
 /// Appraises genuine evidence, part by part, and makes the token.
-fn appraise(inner: &Inner, case: &Case, genuine: Genuine) -> Result<(Record, Attested), Refused> {
+fn appraise(
+    call: &Call,
+    in_force: &InForce,
+    case: &Case,
+    genuine: Genuine,
+) -> Result<(Record, Attested), Refused> {
     let (submission, at) = (&case.submission, case.at);
-    let standards = inner.standards();
+    let (inner, standards) = (call.inner(), &in_force.standards);
+    let verified = genuine.machine.ok_or(Code::Internal)?;
+    let chip = verified.get().posture.chip.clone();
     let sent = Sent { init_data: case.init_data.as_ref(), runtime_claims: &submission.runtime_claims };
     let part = |name: String, (verdict, policy): (Verdict, Option<&'static str>)| {
         let causes = reply::causes(&verdict);
         Part { name, verdict, causes, policy }
     };
-    let machine = part(CPU.to_owned(), standards.appraise(CPU, &genuine.machine, &sent, at));
+    let machine = part(CPU.to_owned(), standards.appraise(CPU, &verified, &sent, at));
     let devices: Vec<Part> = genuine
         .devices
         .into_iter()
@@ -201,9 +212,9 @@ fn appraise(inner: &Inner, case: &Case, genuine: Genuine) -> Result<(Record, Att
         })
         .map_err(|_| Code::Internal)?;
     let verbose = inner.config.verbose_token;
-    let result = token::result(submission, machine, devices, case.init_data.as_ref(), verbose, inner.now_s());
+    let result = token::result(submission, machine, devices, case.init_data.as_ref(), chip, verbose, inner.now_s());
     let result = result.map_err(|_| Code::Internal)?;
-    let token = result.sign(&inner.token_key).map_err(|_| Code::Internal)?;
+    let token = result.sign(in_force.tokens.current()).map_err(|_| Code::Internal)?;
     Ok((record.with_token(token), result))
 }
 
@@ -232,7 +243,7 @@ fn worse(one: Status, other: Status) -> Status {
 }
 
 /// 503 with each document that is missing, and why. Written down as an attempt that was not judged.
-async fn unavailable(inner: &Inner, case: &Case, missing: Vec<(CollateralKey, Option<Missing>)>) -> Refused {
+async fn unavailable(call: &Call, case: &Case, missing: Vec<(CollateralKey, Option<Missing>)>) -> Refused {
     let remedy = "Try again soon: what can be fetched is still being fetched. If it stays so, look at `coffer collateral \
                   list`, and fetch or import what is missing with `coffer collateral fetch` or `import`.";
     let cause = |(key, why): &(CollateralKey, Option<Missing>)| {
@@ -253,10 +264,10 @@ async fn unavailable(inner: &Inner, case: &Case, missing: Vec<(CollateralKey, Op
     if let Ok(mut record) = Record::new(id, case.at, &verdict) {
         record.causes.clone_from(&causes);
         record.summary.code = Some(Code::AttestationUnavailable.as_str().to_owned());
-        told(&record);
+        told(call, &record);
         // An attempt that could not be judged is worth a line, and not a failure of its own.
-        if let Ok(entry) = record.entry() {
-            let _ = inner.journal.write(entry).await;
+        if let Ok(entry) = record.entry(case.at) {
+            let _ = call.inner().journal.write(&call.tenant.name, entry).await;
         }
     }
     let detail = format!(

@@ -1,24 +1,28 @@
 //! `POST /kbs/v0/auth`: a challenge that the broker need not remember.
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header;
 use axum::response::IntoResponse;
 use coffer_core_protocol::wire::COOKIE;
 
-use crate::broker::Broker;
-use crate::call::{Answer, body};
+use crate::call::{Answer, Call, body};
 
 const MAX_BODY: usize = 64 << 10;
 
-pub(crate) async fn auth(State(broker): State<Broker>, request: Request) -> Answer {
+pub(crate) async fn auth(call: Call, request: Request) -> Answer {
     let body = body(request, MAX_BODY).await?;
-    let inner = broker.inner();
-    let (challenger, now) = (inner.challenger(), inner.now_s());
+    let inner = call.inner();
+    let (in_force, now) = (call.in_force(), inner.now_s());
     let issued = match inner.insecure_nonce {
-        None => challenger.issue(&body, now)?,
-        Some(nonce) => challenger.insecure_issue_with_nonce(&body, nonce, now)?,
+        None => in_force.challenger.issue(&body, now)?,
+        Some(nonce) => in_force.challenger.insecure_issue_with_nonce(&body, nonce, now)?,
     };
-    tracing::info!(attempt = issued.attempt, tee = issued.tee.name(), "challenge issued");
+    tracing::info!(
+        tenant = %call.tenant.name,
+        attempt = issued.attempt,
+        tee = issued.tee.name(),
+        "challenge issued"
+    );
     // Path, because the cookie is for attest and resource too; the other attributes are for browsers' sake.
     let max_age = issued.expires_at.saturating_sub(now);
     let cookie =

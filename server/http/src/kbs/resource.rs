@@ -1,132 +1,147 @@
 //! `GET /kbs/v0/resource/…`: a secret for whom the policy allows, encrypted to the key inside the token.
 
-use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Path, Query, Request};
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use coffer_core_admin::Decision;
-use coffer_core_protocol::ear::{Ear, EarError};
 use coffer_core_protocol::error::{Cause, Code};
-use coffer_core_protocol::jwe;
 use coffer_core_protocol::uri::ResourcePath;
-use coffer_server_store::JournalEntry;
-use serde_json::{Value, json};
+use coffer_core_secret::SecretBytes;
+use coffer_server_store::State;
+use serde::Deserialize;
 
-use super::cookie;
-use crate::broker::{Broker, Inner};
-use crate::call::{Answer, bearer};
-use crate::issued::Attested;
-use crate::record::{self, Record};
+use crate::call::{Answer, Call};
+use crate::journal::NotWritten;
+use crate::policies::Asked;
+use crate::release::{Asker, Outcome, ROUNDS};
 use crate::reply::Refused;
+use crate::tenancy::InForce;
+
+#[derive(Deserialize)]
+pub(crate) struct Which {
+    /// A version that is not the newest.
+    version: Option<u64>,
+}
 
 pub(crate) async fn get(
-    State(broker): State<Broker>,
+    call: Call,
     Path((repository, kind, tag)): Path<(String, String, String)>,
+    Query(which): Query<Which>,
     request: Request,
 ) -> Answer {
-    let inner = broker.inner();
-    let token = token(inner, request.headers())?;
+    let asker = Asker::of(&call, request.headers()).await?;
     let path = ResourcePath::new(&repository, &kind, &tag);
-    let path = path.map_err(|error| Refused::new(Code::ResourcePath, format!("{error}.")))?;
-    let result = inner.issued.verify(&token, &inner.pinned, inner.now_s()).map_err(refused)?;
-    let ear = &result.ear;
-    let attempt = ear.attempt().ok_or(Code::TokenInvalid)?;
-    // The key and the value are made ready before the decision is written down, so that "released" is then true.
-    let (outcome, answer) = match decide(inner, &result, &path) {
-        Ok(causes) if causes.is_empty() => match seal(inner, ear, &path)? {
-            Some(sealed) => (("released", Vec::new()), Ok(sealed)),
-            None => (("absent", Vec::new()), Err(Refused::plain(Code::ResourceMissing))),
-        },
-        Ok(causes) => (("refused", causes.clone()), Err(Refused::plain(Code::PolicyDenied).because(causes))),
-        Err(fault) => (("refused", Vec::new()), Err(fault)),
-    };
-    let (outcome, causes) = outcome;
-    let code = causes.first().map(|cause| cause.code.clone()).unwrap_or_default();
-    let decision = Decision {
-        at: record::seconds(inner.now()),
-        resource: path.to_string(),
-        outcome: outcome.to_string(),
-        causes,
-    };
-    let body = serde_json::to_vec(&decision).map_err(|_| Code::Internal)?;
-    let entry = JournalEntry::Decision { attempt: attempt.clone(), body };
-    let written: Result<(), Code> = inner.journal.write(entry).await.map_err(Code::from);
-    tracing::info!(
-        attempt,
-        resource = %path,
-        tee = ear.cpu().ok().and_then(tee).unwrap_or_default(),
-        status = ?ear.cpu().map(|cpu| cpu.status).ok(),
-        decision = if written.is_ok() { outcome } else { "not-written" },
-        code = written.as_ref().err().map_or(code.as_str(), |code| code.as_str()),
-        "resource"
-    );
-    // What is not written down was not decided: nobody is told more than that.
-    written.map_err(|code| Refused::plain(code).attempt(&attempt))?;
-    let sealed = answer.map_err(|refused| refused.attempt(&attempt))?;
-    Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], sealed).into_response())
-}
-
-/// The token: sent, or the one of the session that the cookie names.
-fn token(inner: &Inner, headers: &HeaderMap) -> Result<String, Refused> {
-    if let Some(token) = bearer(headers) {
-        return Ok(token.to_string());
-    }
-    let cookie = cookie(headers).ok_or(Code::TokenMissing)?;
-    let attempt = inner.challenger().session(cookie)?;
-    let body = inner.store.attempt(&attempt)?;
-    let record = body.and_then(|body| Record::read(body.expose()));
-    Ok(record.and_then(|record| record.token).ok_or(Code::TokenMissing)?)
-}
-
-fn refused(error: EarError) -> Refused {
-    Refused::new(error.code(), format!("{error}."))
-}
-
-fn tee(cpu: &coffer_core_protocol::ear::Submodule) -> Option<&str> {
-    let known = ["report_data", "init_data", "runtime_data_claims", "init_data_claims", "coffer"];
-    cpu.evidence.keys().map(String::as_str).find(|name| !known.contains(name))
-}
-
-/// Asks the policy; gives the causes of its denial, those of the verdict first.
-///
-/// INVARIANT I-6: evidence of which the token does not say that hardware protects it opens nothing under a policy that
-/// does not name software evidence.
-fn decide(inner: &Inner, result: &Attested, path: &ResourcePath) -> Result<Vec<Cause>, Refused> {
-    let fault = |error: &dyn std::fmt::Display| {
-        tracing::error!(%error, "the resource policy could not be evaluated");
-        Refused::plain(Code::PolicyFault)
-    };
-    let data = json!({"plugin": "resource", "resource-path": path.to_string(), "method": "GET"});
-    let decision = inner.policy().policy.decide_text(&result.claims, &data).map_err(|error| fault(&error))?;
-    let about = result.ear.cpu().ok().and_then(|cpu| cpu.evidence.get("coffer"));
-    let decision = match about.and_then(|about| about.get("hardware")) == Some(&Value::Bool(true)) {
-        true => decision,
-        false => decision.of_software(),
-    };
-    if decision.is_allowed() {
-        return Ok(Vec::new());
-    }
-    let verdict = about.and_then(|about| about.get("causes")).cloned();
-    let mut causes: Vec<Cause> =
-        verdict.and_then(|causes| serde_json::from_value(causes).ok()).unwrap_or_default();
-    for denial in decision.denials {
-        if !causes.iter().any(|cause| cause.code == denial.code) {
-            let (code, title) = (denial.code, denial.message);
-            causes.push(Cause {
-                code,
-                title,
-                expected: denial.expected,
-                found: denial.found,
-                remedy: denial.remedy,
-            });
+    let path = path.map_err(|error| Refused::new(Code::ResourcePath, format!("{error}.")))?.to_string();
+    for _ in 0..ROUNDS {
+        let in_force = call.in_force();
+        match release(&call, &in_force, &asker, &path, which.version).await {
+            // An admin changed something between the decision and its line: decide again, on what is now in force.
+            Err(Ended::Not(NotWritten::Stale)) => call.reload().await?,
+            Err(Ended::Not(not)) => return Err(Refused::plain(not.into()).attempt(&asker.attempt)),
+            Err(Ended::Refused(refused)) => return Err(refused.attempt(&asker.attempt)),
+            Ok(sealed) => {
+                let headers = [(header::CONTENT_TYPE, "application/json")];
+                return Ok((StatusCode::OK, headers, sealed).into_response());
+            }
         }
     }
-    Ok(causes)
+    Err(Refused::plain(Code::ChangedMeanwhile).attempt(&asker.attempt))
 }
 
-/// The resource as a JWE to the token's key, if there is one.
-fn seal(inner: &Inner, ear: &Ear, path: &ResourcePath) -> Result<Option<Vec<u8>>, Refused> {
-    let key = ear.tee_pubkey().map_err(refused)?;
-    let Some(resource) = inner.store.resource(&path.to_string())? else { return Ok(None) };
-    let sealed = jwe::seal(&key, resource.value.expose()).and_then(|jwe| jwe.to_json());
-    sealed.map(Some).map_err(|error| Refused::new(Code::Seal, format!("{error}.")))
+/// Why there is no value.
+enum Ended {
+    /// It was refused, and that was written down.
+    Refused(Refused),
+    /// It was not written down: nobody is told more than that.
+    Not(NotWritten),
+}
+
+impl From<Refused> for Ended {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+/// A value that could be released.
+struct Found {
+    value: SecretBytes,
+    /// None if it is not of the store.
+    version: Option<u64>,
+    /// Why it is released to nobody, if it is not.
+    ended: Option<Code>,
+}
+
+async fn release(
+    call: &Call,
+    in_force: &InForce,
+    asker: &Asker,
+    path: &str,
+    version: Option<u64>,
+) -> Result<Vec<u8>, Ended> {
+    let asked = Asked { plugin: "resource", path, method: "GET", tee: asker.tee() };
+    let causes = match asker.decide(in_force, &asked, &Asker::data(&asked)) {
+        Ok(causes) => causes,
+        Err(fault) => {
+            asker.write(call, path, Outcome::Refused(&[])).await.map_err(Ended::Not)?;
+            return Err(fault.into());
+        }
+    };
+    if !causes.is_empty() {
+        asker.write(call, path, Outcome::Refused(&causes)).await.map_err(Ended::Not)?;
+        return Err(Refused::plain(Code::PolicyDenied).because(causes).into());
+    }
+    let Some(found) = find(call, path, version).await? else {
+        asker.write(call, path, Outcome::Absent).await.map_err(Ended::Not)?;
+        return Err(Refused::plain(Code::ResourceMissing).into());
+    };
+    if let Some(code) = found.ended {
+        return Err(not_now(call, asker, path, code).await?);
+    }
+    // The value is made ready before the decision is written down, so that "released" is then true.
+    let sealed = asker.seal(found.value.expose())?;
+    let outcome = Outcome::Released { revision: in_force.revision, version: found.version };
+    match asker.write(call, path, outcome).await {
+        Ok(()) => Ok(sealed),
+        Err(not @ (NotWritten::Revoked | NotWritten::Expired | NotWritten::Spent)) => {
+            Err(not_now(call, asker, path, not.into()).await?)
+        }
+        Err(not) => Err(Ended::Not(not)),
+    }
+}
+
+/// The resource itself refuses, whatever the policies say.
+async fn not_now(call: &Call, asker: &Asker, path: &str, code: Code) -> Result<Ended, Ended> {
+    let cause = Cause {
+        code: code.as_str().to_owned(),
+        title: code.title().to_owned(),
+        expected: None,
+        found: None,
+        remedy: Some(code.remedy().to_owned()),
+    };
+    let causes = [cause];
+    asker.write(call, path, Outcome::Refused(&causes)).await.map_err(Ended::Not)?;
+    Ok(Ended::Refused(Refused::plain(code)))
+}
+
+/// In the tenant's rows, or where its vaults have it.
+async fn find(call: &Call, path: &str, version: Option<u64>) -> Result<Option<Found>, Refused> {
+    let name = path.to_owned();
+    let stored = call.stored(move |rows| match version {
+        Some(version) => rows.resource_version(&name, version),
+        None => rows.resource(&name),
+    });
+    if let Some(resource) = stored.await? {
+        let about = resource.about;
+        let over = about.expires_at.is_some_and(|end| end <= call.inner().now().as_second());
+        let ended = match (&about.state, over) {
+            (State::Revoked { .. }, _) => Some(Code::ResourceRevoked),
+            (State::Active, true) => Some(Code::ResourceExpired),
+            (State::Active, false) => None,
+        };
+        return Ok(Some(Found { value: resource.value, version: Some(about.version), ended }));
+    }
+    if version.is_some() {
+        return Ok(None);
+    }
+    let value = call.inner().sources.find(&call.tenant.name, path).await?;
+    Ok(value.map(|value| Found { value, version: None, ended: None }))
 }

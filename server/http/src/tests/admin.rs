@@ -174,7 +174,7 @@ async fn messages_of_no_known_type_are_refused_and_not_stored() {
     }
     assert_eq!(lab.admin_json("/coffer/v1/named-values").await, json!({"named_values": {}}));
     let (_, code, _) = refusal(lab.admin(Method::PUT, "/coffer/v1/policies/other", "{}").await).await;
-    assert_eq!(code, "request.route");
+    assert_eq!(code, "policy.invalid");
 }
 
 #[tokio::test(flavor = "multi_thread")]

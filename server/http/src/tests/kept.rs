@@ -1,5 +1,6 @@
 //! Claims about what outlives a call: decisions that must be written, and what owners decided.
 
+use coffer_core_admin::TenantName;
 use coffer_server_store::{AttemptEntry, JournalEntry, MAX_ATTEMPTS, MAX_DECISIONS, Table};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -13,12 +14,14 @@ async fn nothing_is_released_on_an_attempt_that_is_no_longer_kept() {
     let session = lab.attest(COMMAND_LINE).await;
     assert_eq!(lab.resource(session.token(), "default/key/1").await.status(), 200);
     let entry = |number: u64| {
-        JournalEntry::Attempt(AttemptEntry { id: format!("{number:08}"), refused: false, body: vec![1] })
+        let at_ms = jiff::Timestamp::now().as_millisecond();
+        let entry = AttemptEntry { id: format!("{number:08}"), refused: false, at_ms, body: vec![1] };
+        (TenantName::default(), JournalEntry::Attempt(entry))
     };
-    let flood: Vec<JournalEntry> = (0..MAX_ATTEMPTS).map(entry).collect();
-    let store = lab.broker.inner().store.clone();
+    let flood: Vec<_> = (0..MAX_ATTEMPTS).map(entry).collect();
+    let store = lab.broker.inner().store().clone();
     assert_eq!(store.journal(&flood).unwrap().len() as u64, MAX_ATTEMPTS);
-    assert!(store.attempt(session.attempt()).unwrap().is_none());
+    assert!(store.tenant(&TenantName::default()).attempt(session.attempt()).unwrap().is_none());
     for path in ["default/key/1", "default/key/none"] {
         let (status, code, body) = refusal(lab.resource(session.token(), path).await).await;
         assert_eq!((status, code.as_str()), (401, "token.attempt"), "{path}");
@@ -36,12 +39,12 @@ async fn a_release_is_not_pushed_out_by_what_is_asked_for_afterwards() {
     let session = lab.attest(COMMAND_LINE).await;
     assert_eq!(lab.resource(session.token(), "default/key/1").await.status(), 200);
     let refused = json!({"at": "", "resource": "x/y/z", "outcome": "refused", "causes": []}).to_string();
-    let entry = |_| JournalEntry::Decision {
-        attempt: session.attempt().to_string(),
-        body: refused.clone().into_bytes(),
+    let entry = |_| {
+        let (attempt, body) = (session.attempt().to_string(), refused.clone().into_bytes());
+        (TenantName::default(), JournalEntry::Decision { attempt, body })
     };
-    let many: Vec<JournalEntry> = (1..MAX_DECISIONS).map(entry).collect();
-    assert_eq!(lab.broker.inner().store.journal(&many).unwrap().len() as u64, MAX_DECISIONS - 1);
+    let many: Vec<_> = (1..MAX_DECISIONS).map(entry).collect();
+    assert_eq!(lab.broker.inner().store().journal(&many).unwrap().len() as u64, MAX_DECISIONS - 1);
     let (status, code, _) = refusal(lab.resource(session.token(), "default/key/1").await).await;
     assert_eq!((status, code.as_str()), (401, "token.attempt"));
     let attempt = lab.admin_json(&format!("/coffer/v1/attempts/{}", session.attempt())).await;
@@ -64,7 +67,7 @@ async fn after_restart(lab: &mut Lab, config: BrokerConfig) -> Vec<(String, bool
     let other = tempfile::tempdir().unwrap();
     lab.broker = Broker::open(BrokerConfig::new(other.path())).unwrap();
     let broker = Broker::open(config).unwrap();
-    let list = broker.inner().store.list(Table::TrustAnchors).unwrap();
+    let list = broker.inner().store().tenant(&TenantName::default()).list(Table::TrustAnchors).unwrap();
     let read = |body: &[u8]| serde_json::from_slice::<Value>(body).unwrap()["hardware"].as_bool().unwrap();
     list.into_iter().map(|(name, body)| (name, read(body.expose()))).collect()
 }

@@ -156,9 +156,11 @@ async fn what_owners_judge_by_survives_a_restart() {
     let Lab { broker, folder, .. } = lab;
     drop(broker);
     let broker = crate::Broker::open(crate::BrokerConfig::new(folder.path())).unwrap();
-    let standards = broker.inner().standards();
+    let default = broker.inner().tenant(&coffer_core_admin::TenantName::default()).unwrap().unwrap();
+    let in_force = default.in_force();
+    let standards = &in_force.standards;
     assert_eq!(standards.values.get("a"), Some(&json!([1])));
-    let history = crate::standards::History::read(&broker.inner().store, "default_cpu").unwrap().unwrap();
+    let history = crate::standards::History::read(&default.rows, "default_cpu").unwrap().unwrap();
     assert!(history.info("default_cpu").in_force);
 }
 
@@ -200,7 +202,7 @@ async fn reference_values_come_as_corim_too_and_a_signed_one_is_sent_back_to_who
     let response = lab.admin(Method::POST, "/kbs/v0/reference-value", message(&signed)).await;
     let (_, code, body) = refusal(response).await;
     assert_eq!(code, "reference.invalid");
-    assert!(body["detail"].as_str().unwrap().contains("coffer ref add --key"));
+    assert!(body["detail"].as_str().unwrap().contains("coffer ref signer add"));
     lab.admin_ok(Method::POST, "/kbs/v0/reference-value", message(&corim)).await;
     assert_eq!(status(&lab, "quiet").await, "affirming");
     // Another's document, by name, as long as it says of itself that it holds.

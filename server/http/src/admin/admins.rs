@@ -1,0 +1,228 @@
+//! A tenant's admins, whose tokens it trusts, and its keys.
+
+use axum::extract::{Path, Request};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use coffer_core_admin::{AdminInfo, AdminList, NewAdmin, Role, WhoAmI};
+use coffer_core_protocol::error::Code;
+use coffer_server_identity::{self as identity, Authorized, IssuerSettings, LocalKey, RoleSet};
+use coffer_server_limits::Quantity;
+use coffer_server_store::{Scope, Table};
+use serde_json::json as value;
+
+use super::MAX_BODY;
+use crate::broker::seconds;
+use crate::call::{Admin, Answer, Call, bearer, blocking, body, failed, parse};
+use crate::error::OpenError;
+use crate::keys::{self, ISSUERS};
+use crate::passport::{self, Passports};
+use crate::record;
+use crate::reply::{Refused, json};
+
+/// Any admin may ask who they are, a tenant's as well as the cluster's.
+pub(crate) async fn whoami(call: Call, request: Request) -> Answer {
+    let token = bearer(request.headers());
+    let gate = &call.inner().gate;
+    let tenant = identity::Scope::Tenant(call.tenant.name.clone());
+    let (who, cluster) = match gate.identify(&call, &tenant, token).await {
+        Ok(who) => (who, false),
+        Err(_) => (gate.identify(&call, &identity::Scope::Cluster, token).await?, true),
+    };
+    let roles = who.roles().iter().collect();
+    let (subject, tenant) = (who.subject().to_owned(), call.tenant.name.clone());
+    Ok(json(StatusCode::OK, &WhoAmI { subject, tenant, roles, cluster }))
+}
+
+pub(super) fn shown(keys: &[LocalKey]) -> AdminList {
+    let shown = |key: &LocalKey| AdminInfo {
+        name: key.name().to_owned(),
+        thumbprint: key.thumbprint().to_owned(),
+        roles: key.roles().iter().collect(),
+        expires_at: key.expires_at().and_then(time),
+    };
+    AdminList { admins: keys.iter().map(shown).collect() }
+}
+
+fn time(seconds: u64) -> Option<String> {
+    let at = jiff::Timestamp::from_second(i64::try_from(seconds).ok()?).ok()?;
+    Some(record::seconds(at))
+}
+
+/// An admin as sent, checked.
+pub(super) fn read(name: &str, new: NewAdmin) -> Result<LocalKey, Refused> {
+    let wrong = |why: String| Refused::new(Code::Malformed, format!("{why}."));
+    let expires_at = match new.expires_at.as_deref().map(str::parse::<jiff::Timestamp>) {
+        None => None,
+        Some(Ok(at)) => Some(seconds(at)),
+        Some(Err(error)) => return Err(wrong(format!("expires_at: {error}"))),
+    };
+    let roles = RoleSet::from(new.roles);
+    LocalKey::new(name, &new.public_key, roles, expires_at).map_err(|error| wrong(error.to_string()))
+}
+
+/// Puts an admin's key, or removes it, after the rest was asked whether it would still work.
+///
+/// The last one who may manage admins stays: a scope that nobody can change is lost to its owner.
+pub(super) fn put_key(
+    rows: &Scope,
+    scope: &identity::Scope,
+    by: &Authorized,
+    name: &str,
+    next: Option<&LocalKey>,
+) -> Result<bool, Refused> {
+    let forbidden = |error: identity::Forbidden| Refused::new(Code::AdminForbidden, format!("{error}."));
+    let mut all = keys::local_keys(rows).map_err(failed)?;
+    let before = all.iter().position(|key| key.name() == name).map(|place| all.remove(place));
+    if let Some(before) = &before {
+        by.may_grant(before.roles()).map_err(forbidden)?;
+    }
+    if let Some(next) = next {
+        by.may_grant(next.roles()).map_err(forbidden)?;
+        all.push(next.clone());
+    }
+    if before.is_none() && next.is_none() {
+        return Ok(false);
+    }
+    let head = match scope {
+        identity::Scope::Cluster => Role::Operator,
+        identity::Scope::Tenant(_) => Role::Owner,
+    };
+    let issuers = keys::issuers(rows).map_err(failed)?;
+    let by_issuer = issuers.iter().any(|issuer| issuer.roles.iter().any(|rule| rule.roles.contains(head)));
+    if !by_issuer && !all.iter().any(|key| key.roles().contains(head)) {
+        let detail = format!("This is the last admin with the role {head}; add another one first.");
+        return Err(Refused::new(Code::Conflict, detail));
+    }
+    keys::verifier(scope, all, issuers)
+        .map_err(|error| Refused::new(Code::Malformed, format!("{error}.")))?;
+    match next {
+        Some(next) => {
+            let row = serde_json::to_vec(next).map_err(|_| Code::Internal)?;
+            rows.put(Table::Admins, name, &row)?;
+        }
+        None => drop(rows.delete(Table::Admins, name)?),
+    }
+    Ok(true)
+}
+
+pub(crate) async fn list(admin: Admin) -> Answer {
+    let rows = admin.rows().clone();
+    let keys = blocking(move || keys::local_keys(&rows)).await?.map_err(failed)?;
+    Ok(json(StatusCode::OK, &shown(&keys)))
+}
+
+pub(crate) async fn put(admin: Admin, Path(name): Path<String>, request: Request) -> Answer {
+    let next = read(&name, parse(&body(request, MAX_BODY).await?)?)?;
+    let rows = admin.rows().clone();
+    let count = blocking(move || rows.count(Table::Admins)).await??;
+    admin.in_force().quotas.check(count.saturating_add(1), Quantity::Admins).map_err(super::over)?;
+    change_key(&admin, name, Some(next)).await
+}
+
+pub(crate) async fn remove(admin: Admin, Path(name): Path<String>) -> Answer {
+    change_key(&admin, name, None).await
+}
+
+async fn change_key(admin: &Admin, name: String, next: Option<LocalKey>) -> Answer {
+    let _changing = admin.tenant.changing.lock().await;
+    let (own, named) = (admin.clone(), name.clone());
+    let put = move || {
+        let scope = identity::Scope::Tenant(own.tenant.name.clone());
+        let found = put_key(own.rows(), &scope, &own.who, &named, next.as_ref())?;
+        own.tenant.reload(&own.inner().loader, own.inner().now()).map_err(failed)?;
+        Ok::<_, Refused>(found)
+    };
+    match blocking(put).await?? {
+        true => {
+            admin.told("admin", &name);
+            Ok(StatusCode::OK.into_response())
+        }
+        false => Err(Refused::missing("There is no admin of that name.")),
+    }
+}
+
+pub(crate) async fn issuers(admin: Admin) -> Answer {
+    let rows = admin.rows().clone();
+    let issuers = blocking(move || keys::issuers(&rows)).await?.map_err(failed)?;
+    Ok(json(StatusCode::OK, &value!({"issuers": issuers})))
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Issuers {
+    issuers: Vec<IssuerSettings>,
+}
+
+pub(crate) async fn put_issuers(admin: Admin, request: Request) -> Answer {
+    let Issuers { issuers } = parse(&body(request, MAX_BODY).await?)?;
+    let forbidden = |error: identity::Forbidden| Refused::new(Code::AdminForbidden, format!("{error}."));
+    let granted = |list: &[IssuerSettings]| {
+        let roles = list.iter().flat_map(|issuer| issuer.roles.iter().map(|rule| rule.roles));
+        roles.fold(RoleSet::EMPTY, RoleSet::union)
+    };
+    let rows = admin.rows().clone();
+    let (before, local) = blocking(move || Ok::<_, OpenError>((keys::issuers(&rows)?, keys::local_keys(&rows)?)))
+        .await?
+        .map_err(failed)?;
+    admin.who.may_grant(granted(&before).union(granted(&issuers))).map_err(forbidden)?;
+    if !granted(&issuers).contains(Role::Owner) && !local.iter().any(|key| key.roles().contains(Role::Owner)) {
+        let detail = "Nobody would be owner of this tenant any more; add an owner's key first.";
+        return Err(Refused::new(Code::Conflict, detail));
+    }
+    let scope = identity::Scope::Tenant(admin.tenant.name.clone());
+    keys::verifier(&scope, local, issuers.clone())
+        .map_err(|error| Refused::new(Code::Malformed, format!("{error}.")))?;
+    let row = serde_json::to_vec(&issuers).map_err(|_| Code::Internal)?;
+    let put = move |rows: &Scope| {
+        rows.put(Table::Settings, ISSUERS, &row)?;
+        Ok(true)
+    };
+    admin.change("setting", ISSUERS.to_owned(), put).await
+}
+
+pub(crate) async fn token_issuers(admin: Admin) -> Answer {
+    Ok(json(StatusCode::OK, admin.in_force().passports.settings()))
+}
+
+pub(crate) async fn put_token_issuers(admin: Admin, request: Request) -> Answer {
+    let settings: passport::Settings = parse(&body(request, MAX_BODY).await?)?;
+    Passports::read(settings.clone())
+        .map_err(|error| Refused::new(Code::Malformed, format!("{error}.")))?;
+    let row = serde_json::to_vec(&settings).map_err(|_| Code::Internal)?;
+    let put = move |rows: &Scope| {
+        rows.put(Table::Settings, passport::ROW, &row)?;
+        Ok(true)
+    };
+    admin.change("setting", passport::ROW.to_owned(), put).await
+}
+
+pub(crate) async fn rotate_token_key(admin: Admin) -> Answer {
+    let now = admin.inner().now_s();
+    let rotate = move |rows: &Scope| {
+        keys::next_token_key(rows, now)?;
+        Ok(true)
+    };
+    admin.change("token key", "next".to_owned(), rotate).await
+}
+
+/// How many rows are sealed anew in one transaction.
+const RESEAL: usize = 256;
+
+/// A new data key at once; what older keys sealed is sealed anew while the broker serves.
+pub(crate) async fn rotate_data_key(admin: Admin) -> Answer {
+    let call = admin.call.clone();
+    let epoch = blocking(move || call.inner().store().rotate_tenant_key(&call.tenant.name)).await??;
+    let call = admin.call.clone();
+    tokio::task::spawn_blocking(move || {
+        loop {
+            match call.inner().store().reseal(&call.tenant.name, RESEAL) {
+                Ok(progress) if progress.done => break tracing::info!(tenant = %call.tenant.name, "all rows are sealed anew"),
+                Ok(_) => (),
+                // It is taken up again at the next rotation, or by `coffer-broker reseal`.
+                Err(error) => break tracing::error!(tenant = %call.tenant.name, %error, "rows could not be sealed anew"),
+            }
+        }
+    });
+    admin.told("data key", "next");
+    Ok(json(StatusCode::ACCEPTED, &value!({"epoch": epoch})))
+}
