@@ -7,7 +7,6 @@
 //! The unit is an ECDSA P-256 signature of the same library on the same core in the same run, because that is how
 //! the figure of Trustee 0.21 is known: 1.41 ms + 0.64 ms on a core that makes 42,700 such signatures a second.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -16,27 +15,22 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, header};
-use base64::Engine;
-use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_evidence::{ReportData, Tee};
-use coffer_core_launch::AddressWidth;
 use coffer_core_protocol::handshake::attester::Attester;
 use coffer_core_protocol::tee_key::TeeKey;
 use coffer_core_secret::SecretBytes;
-use coffer_lab_testpki::{Authority, EventLogBuilder, KeyKind, TpmFixture};
+use coffer_lab_testpki::TpmFixture;
 use coffer_server_http::{Broker, BrokerConfig, TrustAnchorFile};
 use coffer_tools_client::AdminClient;
 use coffer_verify_tpm::{TpmJudge, TrustAnchor};
 use futures::future::join_all;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tower::ServiceExt;
 
 use crate::clock::{cpu, us};
 
 /// Trustee's CPU for one release, in P-256 signatures of its core: 2.05 ms × 42,700 / s.
 const TRUSTEE_SIGNATURES: f64 = 2.05e-3 * 42_700.0;
-/// `EV_EFI_ACTION`.
-const EFI_ACTION: u32 = 0x8000_0007;
 /// So many guests ask at once, where many do.
 const AT_ONCE: usize = 64;
 
@@ -45,7 +39,7 @@ pub(crate) fn measure(rounds: u32) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let guests = Guests::new();
     let root = folder.path().join("root.pem");
-    std::fs::write(&root, pem(&guests.root.der()))?;
+    std::fs::write(&root, guests.all.root_pem())?;
     let mut config = BrokerConfig::new(&folder.path().join("broker"));
     config.trust_anchors = vec![TrustAnchorFile { name: "bench".into(), certificate: root, hardware: false }];
     let broker = Broker::open(config)?;
@@ -99,99 +93,44 @@ fn print(what: &str, Spent { calls: [auth, attest, resource], signature }: &Spen
     );
 }
 
-/// The TPMs, and what all of them measure.
+/// The guests of the load generator, and one of them that came before.
 pub(crate) struct Guests {
-    root: Authority,
+    all: coffer_lab_load::Guests,
     known: TpmFixture,
-    log: Vec<u8>,
-    registers: [Digest; 24],
 }
 
 impl Guests {
-    /// Thirty events, as many as a start in a machine has.
     pub(crate) fn new() -> Self {
-        let mut log = EventLogBuilder::new(Algorithm::Sha256);
-        for number in 0..30_u8 {
-            log = log.event(number % 10, EFI_ACTION, &[number; 100]);
-        }
-        let (log, registers) = log.finish();
-        let root = Authority::root("the root of the bench");
-        Self { known: certified(&root), root, log, registers }
+        let all = coffer_lab_load::Guests::new();
+        Self { known: all.certified(), all }
     }
 
     fn evidence(&self, comes: Comes, report_data: &ReportData) -> Value {
-        let first;
-        let tpm = match comes {
-            Comes::Again => &self.known,
-            Comes::First => {
-                first = certified(&self.root);
-                &first
-            }
-        };
-        tpm.evidence(&report_data.field(), self.registers, &self.log)
+        match comes {
+            Comes::Again => self.evidence_of(report_data),
+            Comes::First => self.all.evidence(&self.all.certified(), report_data),
+        }
     }
 
     /// Evidence of one that came before.
     pub(crate) fn evidence_of(&self, report_data: &ReportData) -> Value {
-        self.evidence(Comes::Again, report_data)
+        self.all.evidence(&self.known, report_data)
     }
 
     /// A judge that believes them to be hardware.
     pub(crate) fn judge(&self) -> TpmJudge {
-        TpmJudge::new(vec![TrustAnchor { certificate: self.root.der(), hardware: true }])
+        TpmJudge::new(vec![TrustAnchor { certificate: self.all.root_der(), hardware: true }])
     }
 
     /// Reference values of a guest that measured one thing otherwise.
     pub(crate) fn other_reference(&self) -> Value {
-        let mut log = EventLogBuilder::new(Algorithm::Sha256);
-        for number in 0..30_u8 {
-            log = log.event(number % 10, EFI_ACTION, &[if number == 24 { 99 } else { number }; 100]);
-        }
-        self.reference_with(&log.finish().1, 24)
+        self.all.other_reference()
     }
 
     /// The reference values that affirm them.
     pub(crate) fn reference(&self) -> Value {
-        self.reference_with(&self.registers, 30)
+        self.all.reference()
     }
-
-    /// Reference values in which the event of number `other` is another one.
-    fn reference_with(&self, registers: &[Digest; 24], other: u8) -> Value {
-        let registers: BTreeMap<String, Digest> =
-            (0..10).zip(registers).map(|(number, value)| (format!("pcr{number}"), *value)).collect();
-        let lines: String = registers.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-        let id = Digest::sha256(format!("tpm\nsha256\n{lines}").as_bytes()).hex();
-        let events: Vec<Value> = (0..30_u8)
-            .map(|number| {
-                json!({
-                    "register": number % 10, "kind": "EV_EFI_ACTION", "component": "boot-sequence",
-                    "digest": Digest::sha256(&[if number == other { 99 } else { number }; 100]), "detail": format!("step {number}"),
-                })
-            })
-            .collect();
-        let nothing = Digest::sha256(b"");
-        json!({
-            "version": 1, "id": format!("tpm-{}", id.get(..24).unwrap_or_default()), "platform": "tpm",
-            "origin": "bench", "bank": "sha256", "registers": registers, "events": events,
-            "artifacts": {
-                "firmware": nothing, "kernel": nothing, "initrd": nothing, "command_line": "",
-                "memory_mib": 512, "vcpus": 1, "address_width": AddressWidth::default(),
-            },
-        })
-    }
-}
-
-fn pem(der: &[u8]) -> String {
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<&str> =
-        text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
-}
-
-fn certified(root: &Authority) -> TpmFixture {
-    let tpm = TpmFixture::new(KeyKind::EccP256);
-    let certificate = root.certify(&tpm.spki_der());
-    tpm.with_certificates(vec![certificate])
 }
 
 /// Releases in groups of so many at once. What the guests do is between the broker's calls and not in their time.

@@ -23,6 +23,8 @@ const TOKEN_SECONDS: i64 = 120;
 pub struct Terms {
     /// To how many attempts at most.
     pub release_limit: Option<u64>,
+    /// Only if this is the present version; 0 is none yet.
+    pub if_version: Option<u64>,
 }
 
 /// An admin of a broker of one or several replicas.
@@ -52,8 +54,13 @@ impl Admin {
 
     /// A bearer token for the calls of the next two minutes.
     pub fn token(&self) -> Result<String> {
+        self.token_for(TOKEN_SECONDS)
+    }
+
+    /// A bearer token for the calls of so many seconds.
+    pub fn token_for(&self, seconds: i64) -> Result<String> {
         let now = jiff::Timestamp::now().as_second();
-        let claims = json!({"iat": now, "nbf": now, "exp": now + TOKEN_SECONDS});
+        let claims = json!({"iat": now, "nbf": now, "exp": now.saturating_add(seconds)});
         let mut header = Map::new();
         header.insert("typ".to_string(), "JWT".into());
         Ok(self.key.sign_compact(&header, claims.to_string().as_bytes())?)
@@ -81,11 +88,26 @@ impl Admin {
 
     /// Stores a resource: with upstream's call, or with ours where there are terms.
     pub async fn put_resource(&self, path: &str, value: &[u8], terms: Terms) -> Result<Answer> {
-        let call = match terms.release_limit {
-            None => (Method::POST, format!("/kbs/v0/resource/{path}")),
-            Some(limit) => (Method::PUT, format!("/coffer/v1/resources/{path}?release_limit={limit}")),
+        let answer = self.try_put_resource(path, value, terms).await??;
+        ensure!(answer.is_good(), "{path} was not stored: {} {}", answer.status, answer.code());
+        Ok(answer)
+    }
+
+    /// As [`Admin::put_resource`]; gives the answer whatever it is.
+    pub async fn try_put_resource(
+        &self,
+        path: &str,
+        value: &[u8],
+        terms: Terms,
+    ) -> Result<Result<Answer, CallError>> {
+        let named = [("release_limit", terms.release_limit), ("if_version", terms.if_version)];
+        let query: Vec<String> =
+            named.iter().filter_map(|(name, value)| value.map(|value| format!("{name}={value}"))).collect();
+        let (method, path) = match query.is_empty() {
+            true => (Method::POST, format!("/kbs/v0/resource/{path}")),
+            false => (Method::PUT, format!("/coffer/v1/resources/{path}?{}", query.join("&"))),
         };
-        self.ask(call.0, &call.1, value.to_vec()).await
+        self.send(method, &path, value.to_vec()).await
     }
 
     /// Makes a tenant that this admin's key owns, and gives its admin.

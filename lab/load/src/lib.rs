@@ -5,6 +5,7 @@
 //! Left out: judging the figures, which a person does, and starting brokers, which `lab/broker` does.
 
 mod admin;
+mod arguments;
 mod dice;
 mod endpoint;
 mod flow;
@@ -22,6 +23,7 @@ mod tally;
 mod tests;
 
 pub use admin::{Admin, Terms};
+pub use arguments::Arguments;
 pub use dice::Dice;
 pub use endpoint::{Endpoint, Loopback, Tls};
 pub use flow::{Carry, Ended, Step, Visit, visit};

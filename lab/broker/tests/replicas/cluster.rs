@@ -1,0 +1,148 @@
+//! Replicas that share a database and the cluster's keys.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use coffer_lab_broker::{OFFLINE, Program};
+use coffer_lab_load::{Admin, Endpoint, Guests, Patience, Tls};
+use coffer_lab_postgres::Server;
+use tempfile::TempDir;
+
+/// What the first replica makes at its first start and an operator gives to the others: the master key, the admin's
+/// key, and the TLS authority, so that clients know all replicas by one certificate.
+const SHARED: [&str; 3] = ["master.key", "admin.key", "tls"];
+
+/// One replica, running or not.
+pub(crate) struct Replica {
+    folder: PathBuf,
+    port: u16,
+    program: Option<Program>,
+}
+
+/// All of them.
+pub(crate) struct Cluster {
+    pub(crate) database: Arc<Server>,
+    pub(crate) replicas: Vec<Replica>,
+    pub(crate) guests: Arc<Guests>,
+    pub(crate) tls: Tls,
+    configuration: String,
+    folder: TempDir,
+}
+
+/// How long an admin goes on: longer than any failure that the rounds make.
+pub(crate) fn patience() -> Patience {
+    Patience {
+        per_call: Duration::from_secs(3),
+        deadline: Duration::from_secs(90),
+        first_pause: Duration::from_millis(50),
+        longest_pause: Duration::from_secs(1),
+    }
+}
+
+impl Cluster {
+    /// Starts the replicas, and takes the guests.
+    pub(crate) async fn start(database: Server, count: usize) -> Result<Self> {
+        let folder = TempDir::with_prefix("coffer-lab-replicas-")?;
+        let (url, password) = (database.tcp_url(), database.password_file());
+        let store = format!(
+            "[store]\npostgres = {{ url = \"{url}\", password_file = \"{}\" }}\n",
+            password.display()
+        );
+        let configuration = format!("{store}\n{OFFLINE}");
+        let mut replicas = Vec::new();
+        for number in 0..count {
+            let replica =
+                Replica::make(&folder.path().join(number.to_string()), replicas.first(), &configuration)?;
+            replicas.push(replica);
+        }
+        let first = replicas.first().context("no replica")?;
+        let tls = Tls::pinned(&std::fs::read_to_string(first.folder.join("tls/ca.pem"))?)?;
+        let (database, guests) = (Arc::new(database), Arc::new(Guests::new()));
+        let cluster = Self { database, replicas, guests, tls, configuration, folder };
+        cluster.admin()?.welcome(&cluster.guests).await?;
+        Ok(cluster)
+    }
+
+    /// An admin who knows all replicas.
+    pub(crate) fn admin(&self) -> Result<Admin> {
+        let first = self.replicas.first().context("no replica")?;
+        let key = std::fs::read_to_string(first.folder.join("admin.key"))?;
+        Admin::new(&self.endpoints()?, &self.tls, &key, patience())
+    }
+
+    /// Where the replicas are, also while they are not.
+    pub(crate) fn endpoints(&self) -> Result<Vec<Endpoint>> {
+        self.replicas.iter().map(|one| Endpoint::parse(&format!("https://127.0.0.1:{}", one.port))).collect()
+    }
+
+    /// Kills a replica.
+    pub(crate) fn kill(&mut self, number: usize) -> Result<()> {
+        let replica = self.replicas.get_mut(number).context("no such replica")?;
+        replica.program.take().map_or(Ok(()), |mut program| program.kill())
+    }
+
+    /// Asks a replica to end, which drains it.
+    pub(crate) fn terminate(&mut self, number: usize) -> Result<()> {
+        let replica = self.replicas.get_mut(number).context("no such replica")?;
+        let Some(mut program) = replica.program.take() else { return Ok(()) };
+        let status = program.terminate()?;
+        ensure!(status.success(), "replica {number} did not end in order: {status}: {}", program.log());
+        Ok(())
+    }
+
+    /// Stops a replica where it stands, or lets it go on.
+    pub(crate) fn freeze(&self, number: usize, frozen: bool) -> Result<()> {
+        match &self.replicas.get(number).context("no such replica")?.program {
+            Some(program) if frozen => program.freeze(),
+            Some(program) => program.thaw(),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts what does not run. None may have ended by itself.
+    pub(crate) fn recover(&mut self) -> Result<()> {
+        for replica in &mut self.replicas {
+            match &mut replica.program {
+                Some(program) => program.must_live()?,
+                None => {
+                    replica.program =
+                        Some(Program::start(&replica.folder, &self.configuration, replica.port)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A replica that was never there before, for whoever checks what the others left. It alone is asked.
+    pub(crate) fn fresh(&self) -> Result<(Replica, Admin, Endpoint)> {
+        let folder = self.folder.path().join("fresh");
+        let replica = Replica::make(&folder, self.replicas.first(), &self.configuration)?;
+        let endpoint = Endpoint::parse(&format!("https://127.0.0.1:{}", replica.port))?;
+        let key = std::fs::read_to_string(folder.join("admin.key"))?;
+        let admin = Admin::new(std::slice::from_ref(&endpoint), &self.tls, &key, patience())?;
+        Ok((replica, admin, endpoint))
+    }
+}
+
+impl Replica {
+    /// Makes a folder with the keys of another replica, if there is one, and starts on it.
+    fn make(folder: &Path, other: Option<&Self>, configuration: &str) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        if let Some(other) = other {
+            for name in SHARED {
+                let mut copy = std::process::Command::new("cp");
+                let done = copy
+                    .arg("--recursive")
+                    .arg("--preserve")
+                    .arg(other.folder.join(name))
+                    .arg(folder)
+                    .status()?;
+                ensure!(done.success(), "{name} of the first replica cannot be copied");
+            }
+        }
+        let program = Program::start(folder, configuration, 0)?;
+        Ok(Self { folder: folder.to_path_buf(), port: program.port()?, program: Some(program) })
+    }
+}
