@@ -174,6 +174,69 @@ impl Lab {
     }
 }
 
+/// Somebody with a key of their own.
+pub(super) struct Person(SigningKey);
+
+impl Person {
+    pub(super) fn new() -> Self {
+        Self(SigningKey::generate_ed25519().unwrap())
+    }
+
+    pub(super) fn of(key: SigningKey) -> Self {
+        Self(key)
+    }
+
+    /// The public key, as a JWK in a text.
+    pub(super) fn jwk(&self) -> String {
+        serde_json::to_string(self.0.verifying_key()).unwrap()
+    }
+}
+
+impl Lab {
+    /// Makes a tenant with this owner, which trusts the lab's TPM as hardware.
+    pub(super) async fn make_tenant(&self, name: &str, owner: &Person) {
+        let body = json!({"owner": {"public_key": owner.jwk(), "roles": ["owner"]}}).to_string();
+        self.admin_ok(Method::PUT, &format!("/coffer/v1/tenants/{name}"), body).await;
+        let anchor = json!({"certificate": pem(&self.tpm.root_der()), "hardware": true}).to_string();
+        let reference = serde_json::to_string(&reference(COMMAND_LINE)).unwrap();
+        for (method, path, body) in [
+            (Method::PUT, "trust-anchors/lab", anchor),
+            (Method::POST, "reference-values", reference),
+        ] {
+            let response = self.as_person(owner, method, &format!("/t/{name}/coffer/v1/{path}"), body).await;
+            let status = response.status();
+            assert!(status.is_success(), "{path}: {status} {}", response.text().await.unwrap());
+        }
+    }
+
+    /// A call with this person's token.
+    pub(super) async fn as_person(
+        &self,
+        person: &Person,
+        method: Method,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> Response {
+        let request = self.http.request(method, format!("{}{path}", self.url));
+        request.bearer_auth(admin_token(&person.0, json!({}))).body(body).send().await.unwrap()
+    }
+
+    /// The whole handshake at a tenant; gives the session's cookie and the token.
+    pub(super) async fn token_of(&self, tenant: Option<&str>, command_line: &str) -> (String, String) {
+        let base = tenant.map_or(self.url.clone(), |tenant| format!("{}/t/{tenant}", self.url));
+        let (attester, body) = Attester::begin(Tee::Tpm, TeeKey::generate().unwrap()).unwrap();
+        let response = self.http.post(format!("{base}/kbs/v0/auth")).body(body).send().await.unwrap();
+        let cookie = response.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_string();
+        let body = response.bytes().await.unwrap();
+        let (challenged, report_data) = attester.on_challenge(&body).unwrap();
+        let evidence = evidence(&self.tpm, &report_data, command_line);
+        let (attesting, body) = challenged.evidence(evidence, "", None).unwrap();
+        let request = self.http.post(format!("{base}/kbs/v0/attest")).header("cookie", &cookie);
+        let session = finish(attesting, request.body(body).send().await.unwrap()).await;
+        (cookie, session.token().to_owned())
+    }
+}
+
 pub(super) struct Challenge {
     pub(super) cookie: String,
     pub(super) challenged: coffer_core_protocol::handshake::attester::Challenged,

@@ -10,3 +10,5 @@ mod lab;
 mod recorded;
 mod refusals;
 mod standards;
+mod tenants;
+mod terms;
