@@ -1,5 +1,7 @@
 //! What can go wrong between an owner and a broker, in words that name the next step.
 
+use std::path::PathBuf;
+
 use coffer_core_admin::Cause;
 use coffer_core_protocol::error::ErrorBody;
 
@@ -18,6 +20,17 @@ pub enum ClientError {
     /// The admin's key cannot be used.
     #[error("the admin's key cannot be used: {0}; expected an Ed25519 private key in PKCS#8 PEM")]
     AdminKey(String),
+    /// The file with the admin's token cannot be used.
+    #[error("the token file {path} cannot be used: {why}; expected one JWT, as an OpenID issuer gives it", path = .path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// What the broker sent could not be written here.
+    #[error("what the broker sent cannot be written: {0}; make room, or name another file")]
+    Write(#[source] std::io::Error),
     /// A resource's path is not of the form that the protocol has.
     #[error("{found:?} is not a resource path; expected repository/type/tag, as in default/key/1: {why}")]
     Path {

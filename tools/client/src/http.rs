@@ -11,6 +11,10 @@ use crate::error::{ClientError, Refusal};
 
 const CONNECT: Duration = Duration::from_secs(10);
 const WHOLE: Duration = Duration::from_secs(60);
+/// Between two parts of an answer.
+const STALLED: Duration = Duration::from_secs(60);
+/// For an answer as long as the broker's store, on a slow line.
+pub(crate) const LONG: Duration = Duration::from_secs(12 * 3600);
 /// Less than the broker keeps an idle connection, so that no call goes into one that is being closed.
 const IDLE: Duration = Duration::from_secs(10);
 /// No answer of a broker is longer: a verdict tree with its claims is under a megabyte.
@@ -70,6 +74,7 @@ impl Server {
             .no_proxy()
             .connect_timeout(CONNECT)
             .timeout(WHOLE)
+            .read_timeout(STALLED)
             .pool_idle_timeout(IDLE)
             .user_agent(concat!("coffer/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -92,23 +97,45 @@ impl Server {
         request: RequestBuilder,
         limit: usize,
     ) -> Result<Answer, ClientError> {
+        let mut body = Vec::new();
+        let take = |chunk: &[u8], path: &str| {
+            if body.len().saturating_add(chunk.len()) > limit {
+                let why = format!("it is longer than {limit} bytes");
+                return Err(ClientError::Answer { what: path.to_string(), why });
+            }
+            body.extend_from_slice(chunk);
+            Ok(())
+        };
+        let cookie = self.exchange(request, take).await?;
+        Ok(Answer { body, cookie })
+    }
+
+    /// Sends, and gives the answer's parts to `take` as they come. Gives the session's cookie, if there is one.
+    pub(crate) async fn exchange(
+        &self,
+        request: RequestBuilder,
+        mut take: impl FnMut(&[u8], &str) -> Result<(), ClientError>,
+    ) -> Result<Option<String>, ClientError> {
         let unreachable =
             |error: reqwest::Error| ClientError::Unreachable { url: self.url.clone(), why: chain(&error) };
         let mut response = request.send().await.map_err(unreachable)?;
         let status = response.status();
-        let cookie = session_cookie(&response);
+        let path = response.url().path().to_string();
+        if status.is_success() {
+            let cookie = session_cookie(&response);
+            while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+                take(&chunk, &path)?;
+            }
+            return Ok(cookie);
+        }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if body.len().saturating_add(chunk.len()) > limit {
-                let why = format!("it is longer than {limit} bytes");
-                return Err(ClientError::Answer { what: response.url().path().to_string(), why });
+            if body.len().saturating_add(chunk.len()) > ANSWER_LIMIT {
+                break;
             }
             body.extend_from_slice(&chunk);
         }
-        match status.is_success() {
-            true => Ok(Answer { body, cookie }),
-            false => Err(Box::new(Refusal::from_answer(status.as_u16(), &body)).into()),
-        }
+        Err(Box::new(Refusal::from_answer(status.as_u16(), &body)).into())
     }
 }
 

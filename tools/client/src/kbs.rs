@@ -1,6 +1,6 @@
 //! The KBS handshake over HTTP, as an attester makes it. The steps are `core/protocol`'s; this only carries them.
 
-use coffer_core_protocol::handshake::attester::{Attester, AttesterError, Session};
+use coffer_core_protocol::handshake::attester::{Attester, AttesterError, Challenged, Session};
 use coffer_core_protocol::tee_key::TeeKey;
 use coffer_core_protocol::uri::ResourcePath;
 use coffer_core_protocol::wire::COOKIE;
@@ -51,11 +51,34 @@ impl KbsClient {
     ) -> Result<KbsSession, ClientError> {
         let (attester, body) = Attester::begin(tee, key).map_err(failed)?;
         let auth = self.post("/kbs/v0/auth", body, None).await?;
-        let (challenged, report_data) = attester.on_challenge(&auth.body).map_err(failed)?;
+        let challenged = attester.on_challenge(&auth.body).map_err(failed)?;
+        self.answer(challenged, auth.cookie, evidence).await
+    }
+
+    /// Attests with a new key of the best kind that the broker takes: hybrid where it says so, P-256 otherwise.
+    pub async fn attest_with_new_key(
+        &self,
+        tee: Tee,
+        evidence: impl FnOnce(&ReportData) -> Result<Evidence, String>,
+    ) -> Result<KbsSession, ClientError> {
+        let (negotiating, body) = Attester::negotiate(tee).map_err(failed)?;
+        let auth = self.post("/kbs/v0/auth", body, None).await?;
+        let wanted = negotiating.on_challenge(&auth.body).map_err(failed)?;
+        let key = wanted.kind().generate().map_err(|why| ClientError::Handshake(why.to_string()))?;
+        let challenged = wanted.with_key(key).map_err(failed)?;
+        self.answer(challenged, auth.cookie, evidence).await
+    }
+
+    async fn answer(
+        &self,
+        (challenged, report_data): (Challenged, ReportData),
+        cookie: Option<String>,
+        evidence: impl FnOnce(&ReportData) -> Result<Evidence, String>,
+    ) -> Result<KbsSession, ClientError> {
         let evidence = evidence(&report_data).map_err(ClientError::Handshake)?;
         let (attesting, body) =
             challenged.evidence(evidence.primary, "", evidence.init_data.as_deref()).map_err(failed)?;
-        let answer = self.post("/kbs/v0/attest", body, auth.cookie).await?;
+        let answer = self.post("/kbs/v0/attest", body, cookie).await?;
         let session = attesting.on_response(&answer.body).map_err(failed)?;
         Ok(KbsSession { server: self.server.clone(), session })
     }

@@ -12,7 +12,7 @@ mod token;
 pub use admin::AdminClient;
 pub use coffer_core_admin::{
     Attempt, AttemptSummary, Cause, Decision, Info, NamedTrustAnchor, PolicyBody, PolicyList, ResourceInfo,
-    TrustAnchor,
+    ResourceTerms, TenantName, TrustAnchor,
 };
 pub use error::{ClientError, Refusal};
 pub use kbs::{Evidence, KbsClient, KbsSession};

@@ -1,7 +1,7 @@
 //! The broker's cache of collateral.
 
 use coffer_core_admin::{
-    CollateralDocument, CollateralFetch, CollateralFetched, CollateralList, CollateralResult, PREFIX,
+    CollateralDocument, CollateralFetch, CollateralFetched, CollateralList, CollateralResult,
 };
 use reqwest::Method;
 
@@ -23,13 +23,13 @@ impl AdminClient {
     /// Gives the broker a bundle (tar), collateral in JSON, or one document.
     pub async fn import_collateral(&self, file: Vec<u8>) -> Result<Vec<CollateralDocument>, ClientError> {
         let path = "/collateral";
-        let request = self.call(Method::POST, &format!("{PREFIX}{path}")).body(file);
+        let request = self.owned(Method::POST, path)?.body(file);
         Ok(self.read::<CollateralList>(path, request).await?.documents)
     }
 
     /// The broker's whole cache as a bundle (tar).
     pub async fn export_collateral(&self) -> Result<Vec<u8>, ClientError> {
-        let request = self.call(Method::GET, &format!("{PREFIX}/collateral/bundle"));
+        let request = self.owned(Method::GET, "/collateral/bundle")?;
         Ok(self.server.send_bounded(request, MAX_BUNDLE).await?.body)
     }
 

@@ -1,14 +1,10 @@
-//! What evidence is judged by: appraisal policies, named reference values, the platform policy, platforms' keys.
+//! What evidence is judged by: appraisal policies, the platform policy, platforms' keys.
 
-use std::collections::BTreeMap;
-
-use coffer_core_admin::{
-    AttestationPolicy, AttestationPolicyInfo, AttestationPolicyList, NamedValueList, PREFIX, PolicyBody,
-};
+use coffer_core_admin::{AttestationPolicy, AttestationPolicyInfo, AttestationPolicyList, PolicyBody};
 use reqwest::Method;
 use serde_json::Value;
 
-use super::{AdminClient, named};
+use super::{AdminClient, named, query};
 use crate::error::ClientError;
 
 const PLATFORM_POLICY: &str = "/platform-policy";
@@ -17,8 +13,7 @@ const CCA_ENDORSEMENTS: &str = "/endorsements/cca";
 impl AdminClient {
     /// Puts an appraisal policy as the current version of its name: `default_cpu`, `default_gpu`, `default_switch`.
     pub async fn put_attestation_policy(&self, name: &str, rego: &str) -> Result<(), ClientError> {
-        let body = PolicyBody { rego: Some(rego.to_string()), preset: None };
-        self.put(&named("attestation-policies", name), &body).await
+        self.put(&named("attestation-policies", name), &PolicyBody::text(rego)).await
     }
 
     /// The appraisal policies with their versions.
@@ -32,28 +27,13 @@ impl AdminClient {
         name: &str,
         version: Option<u32>,
     ) -> Result<AttestationPolicy, ClientError> {
-        let query = version.map(|version| format!("?version={version}")).unwrap_or_default();
+        let query = query(&[("version", version.map(|version| version.to_string()))]);
         self.get(&format!("{}{query}", named("attestation-policies", name))).await
     }
 
     /// Takes an appraisal policy out of force. Its versions stay.
     pub async fn remove_attestation_policy(&self, name: &str) -> Result<(), ClientError> {
         self.delete(&named("attestation-policies", name)).await
-    }
-
-    /// The reference values that appraisal policies ask for by name.
-    pub async fn named_values(&self) -> Result<BTreeMap<String, Value>, ClientError> {
-        Ok(self.get::<NamedValueList>("/named-values").await?.named_values)
-    }
-
-    /// Puts the value of a name.
-    pub async fn put_named_value(&self, name: &str, value: &Value) -> Result<(), ClientError> {
-        self.put(&named("named-values", name), value).await
-    }
-
-    /// Removes the value of a name.
-    pub async fn remove_named_value(&self, name: &str) -> Result<(), ClientError> {
-        self.delete(&named("named-values", name)).await
     }
 
     /// What platforms are acceptable, as JSON.
@@ -63,9 +43,7 @@ impl AdminClient {
 
     /// Puts what platforms are acceptable: TOML or JSON.
     pub async fn put_platform_policy(&self, text: &str) -> Result<(), ClientError> {
-        let request = self.call(Method::PUT, &format!("{PREFIX}{PLATFORM_POLICY}"));
-        self.server.send(request.body(text.to_string())).await?;
-        Ok(())
+        self.done(self.owned(Method::PUT, PLATFORM_POLICY)?.body(text.to_string())).await
     }
 
     /// Puts the built-in platform policy in force again.

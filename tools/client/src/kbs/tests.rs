@@ -120,3 +120,60 @@ async fn a_changed_resource_is_not_decrypted() {
     .await;
     assert!(matches!(value, Err(ClientError::Answer { .. })));
 }
+
+/// A broker of ours on a socket, which takes what a client negotiates.
+#[tokio::test]
+async fn a_new_key_is_hybrid_where_the_broker_takes_it() {
+    use coffer_core_protocol::handshake::relying_party::{Challenger, ClusterKey};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let challenger = Challenger::new(ClusterKey::generate().unwrap(), [Tee::Sample]);
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = BufReader::new(stream);
+        let (mut cookie, mut sealed) = (String::new(), Vec::new());
+        for path in ["/kbs/v0/auth", "/kbs/v0/attest", "/kbs/v0/resource/default/test/1"] {
+            let body = request(&mut stream, path).await;
+            let (extra, answer) = match path {
+                "/kbs/v0/auth" => {
+                    let issued = challenger.issue(&body, 1000).unwrap();
+                    cookie = issued.cookie;
+                    (format!("Set-Cookie: kbs-session-id={cookie}\r\n"), issued.body)
+                }
+                "/kbs/v0/attest" => {
+                    let key = challenger.accept(&cookie, &body, 1000).unwrap().tee_pubkey.unwrap();
+                    assert_eq!(key.algorithm(), "ECDH-ES+ML-KEM-768+A256KW");
+                    sealed = coffer_core_protocol::jwe::seal(&key, b"secret").unwrap().to_json().unwrap();
+                    (String::new(), json!({"token": "a.b.c"}).to_string().into_bytes())
+                }
+                _ => (String::new(), sealed.clone()),
+            };
+            let head = format!("HTTP/1.1 200 OK\r\n{extra}Content-Length: {}\r\n\r\n", answer.len());
+            stream.get_mut().write_all(&[head.as_bytes(), &answer].concat()).await.unwrap();
+        }
+    });
+    let client = KbsClient::loopback(&url).unwrap();
+    let evidence = |_: &ReportData| Ok(Evidence { primary: json!({"svn": "1"}), init_data: None });
+    let session = client.attest_with_new_key(Tee::Sample, evidence).await.unwrap();
+    assert!(session.resource(&"default/test/1".parse().unwrap()).await.unwrap().equals(b"secret"));
+    server.await.unwrap();
+}
+
+/// Reads one request for a path, and gives its body.
+async fn request(stream: &mut BufReader<tokio::net::TcpStream>, path: &str) -> Vec<u8> {
+    let mut line = String::new();
+    stream.read_line(&mut line).await.unwrap();
+    assert_eq!(line.split(' ').nth(1), Some(path));
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        let Some((name, value)) = line.trim().split_once(": ") else { break };
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.unwrap();
+    body
+}
