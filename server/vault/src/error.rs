@@ -74,6 +74,14 @@ pub enum VaultError {
         /// The file with the credential.
         credential: PathBuf,
     },
+    /// Another call's login, for which this one waited, failed.
+    #[error("{why} (found by another call at the same time)")]
+    Waited {
+        /// Why.
+        why: String,
+        /// Whether it may pass.
+        temporary: bool,
+    },
     /// The token may not do this.
     #[error(
         "the Vault does not allow it; the token's policy needs: \
@@ -140,7 +148,13 @@ pub enum VaultError {
 impl VaultError {
     /// Whether the same call may succeed later without anybody changing settings.
     pub const fn is_temporary(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Sealed { .. } | Self::Busy { .. })
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::Sealed { .. }
+                | Self::Busy { .. }
+                | Self::Waited { temporary: true, .. }
+        )
     }
 
     pub(crate) fn into_source(self, name: &str) -> SourceError {

@@ -27,6 +27,8 @@ pub(crate) struct Sessions {
 struct State {
     session: Option<Session>,
     replaced: Option<Instant>,
+    /// The last login that failed: when, why, and whether it may pass.
+    failed: Option<(Instant, String, bool)>,
 }
 
 /// What to do before a token is used.
@@ -89,7 +91,15 @@ impl Sessions {
 
     /// A token that is believed to be good.
     pub(crate) async fn token(&self, wire: &Wire) -> Result<HeaderValue, VaultError> {
+        let arrived = Instant::now();
         let mut state = self.state.lock().await;
+        // Who waited for a login shares its failure. Else a server that is down would be asked by each in turn, and the
+        // last one would wait for as long as all of them.
+        if let Some((failed, why, temporary)) = &state.failed
+            && *failed > arrived
+        {
+            return Err(VaultError::Waited { why: why.clone(), temporary: *temporary });
+        }
         let stamp = self.stamp().await;
         let now = Instant::now();
         let step = match &state.session {
@@ -162,9 +172,16 @@ impl Sessions {
     }
 
     async fn log_in(&self, wire: &Wire, state: &mut State, stamp: Option<Stamp>) -> Result<(), VaultError> {
-        let grant = login::login(wire, &self.auth).await?;
-        state.session = Some(Session::new(grant, Instant::now(), stamp));
-        Ok(())
+        match login::login(wire, &self.auth).await {
+            Ok(grant) => {
+                state.session = Some(Session::new(grant, Instant::now(), stamp));
+                Ok(())
+            }
+            Err(error) => {
+                state.failed = Some((Instant::now(), error.to_string(), error.is_temporary()));
+                Err(error)
+            }
+        }
     }
 
     async fn stamp(&self) -> Option<Stamp> {
@@ -221,5 +238,66 @@ mod tests {
         let session = Session::new(grant(0, false), start, None);
         assert_eq!(session.step(start + Duration::from_secs(1 << 30)), Step::Use);
         assert!(session.is_alive(start + Duration::from_secs(1 << 30)));
+    }
+
+    /// Makes the token older for us than it is for the server.
+    async fn age(sessions: &Sessions, seconds: u64) {
+        let mut state = sessions.state.lock().await;
+        let session = state.session.as_mut().unwrap();
+        session.begun = session.begun.checked_sub(Duration::from_secs(seconds)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_token_is_renewed_while_the_server_allows_it_and_replaced_after() {
+        use coffer_lab_vault_peer::{Fault, Peer};
+
+        let (peer, folder) = (Peer::start().await, tempfile::tempdir().unwrap());
+        let (lease, max) = (Duration::from_secs(90), Duration::from_secs(300));
+        let (role_id, secret_id) = peer.approle(&[], lease, max, 9);
+        let secret_id_file = folder.path().join("secret-id");
+        std::fs::write(&secret_id_file, secret_id).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&secret_id_file, mode).unwrap();
+        let auth = Auth::Approle { mount: "approle".into(), role_id, secret_id_file };
+        let config = crate::VaultConfig {
+            url: peer.url().to_owned(),
+            namespace: None,
+            auth: auth.clone(),
+            ca: None,
+            client_certificate: None,
+            client_key: None,
+            timeout: 5,
+            attempts: 1,
+        };
+        let (wire, sessions) = (Wire::new(&config).unwrap(), Sessions::new(auth));
+        let asked = || (peer.requests("auth/approle/login"), peer.requests("auth/token/renew-self"));
+        let first = sessions.token(&wire).await.unwrap();
+        age(&sessions, 59).await;
+        assert_eq!(sessions.token(&wire).await.unwrap(), first);
+        assert_eq!(asked(), (1, 0));
+        age(&sessions, 2).await;
+        assert_eq!(sessions.token(&wire).await.unwrap(), first);
+        assert_eq!(asked(), (1, 1));
+        assert!(sessions.due_in().await > Duration::from_secs(50));
+
+        // A server that does not work now: the token lives on, and is not renewed again at once.
+        age(&sessions, 61).await;
+        peer.fail_next(1, Fault::Status(500));
+        for _ in 0..3 {
+            assert_eq!(sessions.token(&wire).await.unwrap(), first);
+        }
+        assert_eq!(asked(), (1, 2));
+
+        // The server says that the token is gone: a login mends it.
+        sessions.state.lock().await.session.as_mut().unwrap().not_before = None;
+        peer.advance(Duration::from_secs(91));
+        let second = sessions.token(&wire).await.unwrap();
+        assert_ne!(second, first);
+        assert_eq!(asked(), (2, 3));
+
+        // Past its end nobody tries to renew it.
+        age(&sessions, 91).await;
+        assert_ne!(sessions.token(&wire).await.unwrap(), second);
+        assert_eq!(asked(), (3, 3));
     }
 }

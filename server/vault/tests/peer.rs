@@ -1,4 +1,5 @@
 //! Claims about the client, shown against `lab/vault-peer`.
+#![allow(clippy::unwrap_used)]
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -207,6 +208,26 @@ async fn one_login_serves_many_calls_and_a_dead_token_is_replaced_once() {
     bench.peer.revoke_all();
     assert!(matches!(text(&vault, "k", "v").await, Err(VaultError::Forbidden { .. })));
     assert_eq!(bench.peer.requests("auth/approle/login"), 2);
+}
+
+#[tokio::test]
+async fn calls_that_waited_for_a_login_share_its_failure() {
+    let bench = Bench::new().await;
+    let vault = bench.approle(5, HOUR);
+    bench.peer.seal(true);
+    // Long enough that all calls have come before the answer.
+    bench.peer.fail_next(1, Fault::Delay(Duration::from_secs(1)));
+    let calls = (0..32).map(|_| {
+        let vault = vault.clone();
+        tokio::spawn(async move { vault.check().await.unwrap_err() })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        let error = call.await.unwrap();
+        assert!(error.is_temporary() && error.to_string().contains("sealed"), "{error}");
+    }
+    assert_eq!(bench.peer.requests("auth/approle/login"), 1);
+    bench.peer.seal(false);
+    vault.check().await.unwrap();
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 //! Claims about whom the client believes: TLS is put before the peer here.
+#![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
