@@ -32,7 +32,7 @@ impl TokenKey {
         let selector = Selector::parse(&source.key);
         let (label, id) = match &selector {
             Selector::Label(label) => (label.clone(), Vec::new()),
-            Selector::Id(id) => ("coffer master key".to_owned(), id.clone()),
+            Selector::Id(id) => (format!("coffer master key {}", hex::encode(id)), id.clone()),
         };
         let token = Token::open(&source.token()).map_err(failed)?;
         token.generate_key(&label, &id).map_err(failed)?;

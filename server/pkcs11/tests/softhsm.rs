@@ -2,6 +2,7 @@
 //!
 //! A module reads its configuration from the environment of its process, so each test runs itself again in a process of
 //! its own, with tokens of its own.
+#![allow(clippy::unwrap_used)]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
