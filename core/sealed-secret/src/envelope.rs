@@ -17,7 +17,7 @@ use crate::{KEY_LEN, SealedSecretError};
 /// The length of a wrapped data key.
 const WRAPPED_LEN: usize = 40;
 /// The length of an IV of AES-GCM, and of a counter block of AES-CTR.
-pub(crate) const GCM_IV_LEN: usize = 12;
+const GCM_IV_LEN: usize = 12;
 const CTR_IV_LEN: usize = 16;
 
 /// How a value is encrypted under its data key.
@@ -51,10 +51,10 @@ impl WrapType {
 #[derive(Clone, Debug)]
 pub(crate) struct Envelope {
     pub(crate) key: ResourcePath,
-    wrapped: [u8; WRAPPED_LEN],
-    value: Vec<u8>,
+    pub(crate) wrapped: [u8; WRAPPED_LEN],
+    pub(crate) value: Vec<u8>,
     pub(crate) wrap_type: WrapType,
-    iv: Vec<u8>,
+    pub(crate) iv: Vec<u8>,
 }
 
 impl Envelope {
@@ -71,6 +71,28 @@ impl Envelope {
             return Err(length("iv", wrap_type.iv_len(), iv.len()));
         }
         Ok(Self { key, wrapped, value, wrap_type, iv })
+    }
+
+    /// A value under a new data key, and that under the key which the broker has at `path`.
+    pub(crate) fn seal(
+        path: &ResourcePath,
+        key: &Secret<[u8; KEY_LEN]>,
+        value: &SecretBytes,
+    ) -> Result<Self, SealedSecretError> {
+        let data_key = Secret::<[u8; KEY_LEN]>::random()?;
+        let failed = |_| SealedSecretError::Provider("the key wrapping");
+        let mut wrapped = [0; WRAPPED_LEN];
+        let kek = AesKek::new(&AES_256, key.expose()).map_err(failed)?;
+        kek.wrap(data_key.expose(), &mut wrapped).map_err(failed)?;
+        // The data key is used once, so any IV is.
+        let iv = *Secret::<[u8; GCM_IV_LEN]>::random()?.expose();
+        // In place, with room for the tag, so that no copy of the value is left behind.
+        let mut text = Vec::with_capacity(value.expose().len().saturating_add(AES_256_GCM.tag_len()));
+        text.extend_from_slice(value.expose());
+        gcm(data_key.expose())?
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(iv), Aad::empty(), &mut text)
+            .map_err(|_| SealedSecretError::Provider("AES-GCM"))?;
+        Ok(Self { key: path.clone(), wrapped, value: text, wrap_type: WrapType::A256Gcm, iv: iv.to_vec() })
     }
 
     /// Opens it with the key that the broker has at [`Envelope::key`].
@@ -106,25 +128,6 @@ impl Envelope {
         key.map_err(failed)?.decrypt(&mut text, DecryptionContext::Iv128(iv)).map_err(failed)?;
         Ok(SecretBytes::new(text))
     }
-}
-
-/// A value under a new data key: the wrapped key, the ciphertext with its tag, the IV.
-pub(crate) fn encrypt(
-    key: &Secret<[u8; KEY_LEN]>,
-    value: &SecretBytes,
-) -> Result<(Vec<u8>, Vec<u8>, Vec<u8>), SealedSecretError> {
-    let data_key = Secret::<[u8; KEY_LEN]>::random()?;
-    let failed = |_| SealedSecretError::Provider("the key wrapping");
-    let mut wrapped = vec![0; WRAPPED_LEN];
-    let kek = AesKek::new(&AES_256, key.expose()).map_err(failed)?;
-    kek.wrap(data_key.expose(), &mut wrapped).map_err(failed)?;
-    // The data key is used once, so any IV is.
-    let iv = *Secret::<[u8; GCM_IV_LEN]>::random()?.expose();
-    let mut text = value.expose().clone();
-    gcm(data_key.expose())?
-        .seal_in_place_append_tag(Nonce::assume_unique_for_key(iv), Aad::empty(), &mut text)
-        .map_err(|_| SealedSecretError::Provider("AES-GCM"))?;
-    Ok((wrapped, text, iv.to_vec()))
 }
 
 fn unwrap(key: &SecretBytes, wrapped: &[u8; WRAPPED_LEN]) -> Result<SecretBytes, SealedSecretError> {

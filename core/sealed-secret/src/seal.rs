@@ -7,7 +7,7 @@ use coffer_core_protocol::uri::ResourcePath;
 use coffer_core_secret::{Secret, SecretBytes};
 use serde_json::{Map, Value, json};
 
-use crate::envelope::{WrapType, encrypt};
+use crate::envelope::Envelope;
 use crate::{KEY_LEN, MAX_TEXT, PREFIX, PROVIDER, SealedSecretError, VERSION};
 
 /// Seals in the name of a key.
@@ -47,16 +47,16 @@ impl<'a> Sealing<'a> {
         key: &Secret<[u8; KEY_LEN]>,
         key_path: &ResourcePath,
     ) -> Result<String, SealedSecretError> {
-        let (wrapped, ciphertext, iv) = encrypt(key, value)?;
+        let sealed = Envelope::seal(key_path, key, value)?;
         self.sign(&json!({
             "version": VERSION,
             "type": "envelope",
             "provider": PROVIDER,
-            "key_id": key_path.to_uri(),
-            "encrypted_key": STANDARD.encode(wrapped),
-            "encrypted_data": STANDARD.encode(ciphertext),
-            "wrap_type": WrapType::A256Gcm.name(),
-            "iv": STANDARD.encode(iv),
+            "key_id": sealed.key.to_uri(),
+            "encrypted_key": STANDARD.encode(sealed.wrapped),
+            "encrypted_data": STANDARD.encode(&sealed.value),
+            "wrap_type": sealed.wrap_type.name(),
+            "iv": STANDARD.encode(&sealed.iv),
             "provider_settings": {},
             "annotations": {},
         }))
