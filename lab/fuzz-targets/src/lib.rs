@@ -37,7 +37,8 @@ pub use launch::{launch_enclave, launch_firmware, launch_igvm, launch_reference}
 pub use machine::{nsm_response, runtime_event};
 pub use nvidia::{nvidia_evidence, nvidia_ocsp, nvidia_report, nvidia_rim};
 pub use protocol::{
-    jwe_open, jwk, jws_verify, kbs_attest, kbs_auth, kbs_cookie, kbs_reply, resource_uri, token,
+    jwe_open, jwk, jwks, jws_verify, kbs_attest, kbs_auth, kbs_cookie, kbs_reply, passport, resource_uri,
+    sealed_secret, token,
 };
 pub use signed_cbor::{cbor, cca_token, corim, nitro_document};
 
@@ -80,9 +81,12 @@ targets! {
     kbs_cookie: protocol::cookie_seeds,
     kbs_reply: protocol::reply_seeds,
     jwk: protocol::jwk_seeds,
+    jwks: protocol::jwks_seeds,
     jwe_open: protocol::jwe_seeds,
     jws_verify: protocol::jws_seeds,
     token: protocol::jws_seeds,
+    passport: protocol::passport_seeds,
+    sealed_secret: protocol::sealed_secret_seeds,
     resource_uri: protocol::uri_seeds,
     sealed_annotations: images::sealed_seeds,
     sealed_blob: images::blob_seeds,

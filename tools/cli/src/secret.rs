@@ -1,4 +1,6 @@
-//! `coffer secret`: what the broker keeps for guests.
+//! `coffer secret`: what the broker keeps for guests, and what is sealed for them outside of it.
+
+mod sealing;
 
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -28,18 +30,32 @@ pub(crate) enum Command {
         /// Its address.
         uri: String,
     },
+    /// Make a key that signs sealed secrets.
+    #[command(after_long_help = sealing::KEYGEN_HELP)]
+    Keygen(sealing::KeygenOptions),
+    /// Write a secret as text that is safe in a manifest: only an attested guest can open it.
+    #[command(after_long_help = sealing::SEAL_HELP)]
+    Seal(sealing::SealOptions),
+    /// Verify a sealed secret, and say what it names. The secret itself is opened by an attested guest only.
+    #[command(after_long_help = sealing::UNSEAL_HELP)]
+    Unseal(sealing::UnsealOptions),
 }
 
 pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
-    let admin = context.home.broker_access(&context.broker)?.admin()?;
+    let admin = || context.home.broker_access(&context.broker)?.admin();
     match command {
+        Command::Keygen(options) => sealing::keygen(context, &options),
+        Command::Seal(options) => sealing::seal(context, &options),
+        Command::Unseal(options) => sealing::unseal(context, &options),
         Command::Put { uri, file } => {
             let path = path_of(&uri)?;
+            let admin = admin()?;
             let value = read_secret(file.as_deref())?;
             block_on(async { Ok(admin.put_resource(&path, value).await?) })?;
             context.output.show(&json!({"stored": uri}), |_| format!("stored {uri}"))
         }
         Command::List => {
+            let admin = admin()?;
             let list = block_on(async { Ok(admin.list_resources().await?) })?;
             context.output.show(&list, |list| {
                 let row = |r: &coffer_core_admin::ResourceInfo| {
@@ -51,6 +67,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         }
         Command::Rm { uri } => {
             let path = path_of(&uri)?;
+            let admin = admin()?;
             block_on(async { Ok(admin.delete_resource(&path).await?) })?;
             context.output.show(&json!({"removed": uri}), |_| format!("removed {uri}"))
         }
