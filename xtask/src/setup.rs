@@ -12,7 +12,7 @@ use crate::run;
 const TO_RUN: [&str; 3] = ["qemu-system-x86", "ovmf", "swtpm"];
 
 /// What the tests use besides: other programs' formats to compare with, and images that we did not make.
-const TO_TEST: [&str; 10] = [
+const TO_TEST: [&str; 13] = [
     "busybox-static",
     "cryptsetup-bin",
     "docker-registry",
@@ -20,7 +20,10 @@ const TO_TEST: [&str; 10] = [
     "kmod",
     "make",
     "openssl",
+    "postgresql",
+    "python3-venv",
     "skopeo",
+    "softhsm2",
     "swtpm-tools",
     "umoci",
 ];

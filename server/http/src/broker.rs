@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use coffer_core_admin::{TenantName, TrustAnchor};
@@ -11,9 +11,10 @@ use coffer_server_identity::{Authenticator, CacheTimes, FetchSettings, KeyCache,
 use coffer_server_store::{Scope, Store, Table};
 use coffer_verify_api::Timestamp;
 
+use crate::admission::Admission;
+use crate::clock::seconds;
 use crate::config::BrokerConfig;
 use crate::error::OpenError;
-use crate::gate::Gate;
 use crate::intake::Intake;
 use crate::journal::Journal;
 use crate::judges::{self, Judges, all_judges};
@@ -63,7 +64,9 @@ pub(crate) struct Inner {
     pub(crate) config: Arc<BrokerConfig>,
     pub(crate) loader: Loader,
     pub(crate) tenants: Tenants,
-    pub(crate) gate: Gate,
+    pub(crate) admission: Admission,
+    /// The API's document, made when the calls are.
+    pub(crate) openapi: OnceLock<String>,
     pub(crate) journal: Journal,
     pub(crate) intake: Intake,
     pub(crate) collateral: CollateralService,
@@ -145,7 +148,8 @@ impl Broker {
         let metrics = Metrics::default();
         Ok(Self(Arc::new(Inner {
             journal: Journal::start(store, metrics.journal()).map_err(OpenError::Journal)?,
-            gate: Gate::new(Authenticator::new(cache)),
+            admission: Admission::new(Authenticator::new(cache)),
+            openapi: OnceLock::new(),
             sources: crate::sources::Sources::new(sources),
             plugins,
             loader,
@@ -257,10 +261,6 @@ impl Inner {
 const REFRESH_S: u64 = 30;
 /// How often a new certificate is made.
 const CERTIFICATE_S: u64 = 3600;
-
-pub(crate) fn seconds(at: Timestamp) -> u64 {
-    u64::try_from(at.as_second()).unwrap_or(0)
-}
 
 /// Puts the roots that the configuration names and nobody has decided about. What an admin put or removed stays so:
 /// the configuration is older than that decision, and a root that was distrusted must not come back by a restart.

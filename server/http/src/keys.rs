@@ -19,7 +19,7 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::json;
 
-use crate::broker::seconds;
+use crate::clock::seconds;
 use crate::config::BrokerConfig;
 use crate::error::OpenError;
 

@@ -8,9 +8,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 mod admin;
+mod admission;
 mod broker;
 mod call;
 mod case;
+mod clock;
 mod config;
 mod error;
 mod gate;
@@ -19,6 +21,7 @@ mod issued;
 mod journal;
 mod judges;
 mod kbs;
+mod keyring;
 mod keys;
 mod metrics;
 mod openapi;

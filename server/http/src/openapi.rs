@@ -3,22 +3,18 @@
 //! `docs/openapi.json` is the same text, so that a change of the API is seen in a change of that file; a test holds
 //! them together.
 
-use std::sync::OnceLock;
-
 use coffer_core_admin as forms;
 use coffer_core_admin::schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use crate::routes::{Form, Needs, ROUTES, Route};
+use crate::gate::Needs;
+use crate::routes::{Form, ROUTES, Route};
 
-/// The document, made once.
-pub(crate) fn text() -> &'static str {
-    static TEXT: OnceLock<String> = OnceLock::new();
-    TEXT.get_or_init(|| {
-        let mut text = serde_json::to_string_pretty(&document()).unwrap_or_default();
-        text.push('\n');
-        text
-    })
+/// The document.
+pub(crate) fn text() -> String {
+    let mut text = serde_json::to_string_pretty(&document()).unwrap_or_default();
+    text.push('\n');
+    text
 }
 
 /// A body of the KBS protocol, which `core/protocol` has as a type without a schema.

@@ -32,8 +32,9 @@ pub(crate) async fn metrics(admin: Admin) -> Answer {
     Ok(([(header::CONTENT_TYPE, METRICS)], text).into_response())
 }
 
-pub(crate) async fn openapi() -> Answer {
-    Ok(([(header::CONTENT_TYPE, "application/json")], crate::openapi::text()).into_response())
+pub(crate) async fn openapi(call: Call) -> Answer {
+    let text = call.inner().openapi.get().cloned().ok_or(Code::Internal)?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 
 /// The keys of this tenant's tokens (RFC 7517).

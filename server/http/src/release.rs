@@ -17,10 +17,9 @@ use coffer_server_identity::Scope as Owner;
 use coffer_server_store::{AttemptEntry, JournalEntry};
 use serde_json::{Value, json};
 
-use crate::call::{Call, bearer};
+use crate::call::{Call, bearer, cookie};
 use crate::issued::Attested;
 use crate::journal::NotWritten;
-use crate::kbs::cookie;
 use crate::policies::Asked;
 use crate::record::{self, Record};
 use crate::reply::Refused;
@@ -87,7 +86,7 @@ impl Asker {
     async fn by_passport(call: &Call, in_force: &InForce, token: &str) -> Result<Self, Refused> {
         let inner = call.inner();
         let owner = Owner::Tenant(call.tenant.name.clone());
-        let cache = inner.gate.keys();
+        let cache = inner.admission.keys();
         let passport = in_force.passports.verify(cache, &owner, token, inner.now_s()).await?;
         let attempt: String = Digest::sha256(token.as_bytes()).hex().chars().take(32).collect();
         let mut ear = passport.to_ear();

@@ -16,6 +16,7 @@ use coffer_core_protocol::error::Code;
 use crate::broker::Broker;
 use crate::call::{blocking, failed};
 use crate::gate;
+use crate::openapi;
 use crate::reply::Refused;
 use crate::routes::ROUTES;
 use crate::tenancy::Tenant;
@@ -28,6 +29,7 @@ const TENANT_PREFIX: &str = "/t/";
 impl Broker {
     /// The calls of the broker, without TLS around them.
     pub fn router(&self) -> Router {
+        self.inner().openapi.get_or_init(openapi::text);
         let mut methods: BTreeMap<&str, MethodRouter<Broker>> = BTreeMap::new();
         for route in ROUTES {
             let needs = (self.clone(), route.needs, route.class);

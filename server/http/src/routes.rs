@@ -9,17 +9,9 @@ use coffer_server_limits::Class;
 
 use crate::admin::{admins, api, appraisal, cluster, collateral, compat, references, resources, revocations, tenants};
 use crate::broker::Broker;
+use crate::gate::Needs;
 use crate::kbs::{attest, auth, plugin, resource};
 use crate::operation;
-
-/// What a call asks of whoever makes it, before its handler looks at anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Needs {
-    /// Nothing: it is public, or its handler asks for a challenge or an attestation token.
-    Nothing,
-    /// An admin who has this permission where it counts.
-    Permission(Permission),
-}
 
 /// What a call's body or answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,6 +32,7 @@ use crate::broker::Broker;
 use crate::call::{Admin, Answer, Call, bearer, blocking, body};
 use crate::case::{Case, Found};
 use crate::config::ServiceAccess;
+use crate::gate;
 use crate::reply::{self, Refused};
 use crate::standards;
 use crate::token::{self, Part};
@@ -84,7 +85,7 @@ async fn allowed(call: &Call, token: Option<&str>) -> Result<(), Refused> {
         return Ok(());
     }
     let owner = Owner::Tenant(call.tenant.name.clone());
-    call.inner().gate.identify(call, &owner, token).await.map(drop)
+    gate::identify(call, &owner, token).await.map(drop)
 }
 
 fn refused(error: BackendError) -> Refused {
@@ -233,7 +234,7 @@ impl Service {
     async fn admin(&self, auth: &AuthContext, permission: Permission) -> Result<Admin, Refused> {
         let call = self.call(auth).await?;
         let token = auth.bearer.as_ref().map(|token| token.expose().as_str());
-        let who = call.inner().gate.authorize_token(&call, permission, token).await?;
+        let who = gate::authorize_token(&call, permission, token).await?;
         Ok(Admin { call, who: Arc::new(who) })
     }
 }

@@ -21,12 +21,12 @@ use crate::config::BrokerConfig;
 use crate::error::OpenError;
 use crate::issued::Issued;
 use crate::judges::{self, JudgeSet, Judges};
+use crate::keyring;
 use crate::keys;
 use crate::passport::Passports;
 use crate::policies::{Policies, RESOURCE};
 use crate::revocations::Revocations;
 use crate::standards::InForceStandards;
-use crate::wrapping;
 
 /// How many tenants are held at once; those that nobody asked for lately are let go and loaded again when asked for.
 const MAX_LOADED: usize = 1024;
@@ -164,7 +164,7 @@ impl Loader {
         };
         Ok(Some(Arc::new(Tenant {
             name: name.clone(),
-            keyring: wrapping::keyring(&rows, keys),
+            keyring: keyring::keyring(&rows, keys),
             rows,
             issued: Issued::default(),
             changing: tokio::sync::Mutex::new(()),

@@ -18,20 +18,17 @@ use coffer_core_protocol::error::{Cause, Code};
 use coffer_core_secret::SecretBytes;
 use coffer_server_identity::{Authorized, Permission as Right};
 use coffer_server_limits::Class;
-use coffer_server_store::{Scope, Table};
 use coffer_server_wrapping::{
-    Answer as Wrapped, KeyName, KeyTable, Keyring, Moment, Permission, Replaced, Request as Asking, TableFault,
-    hadoop, transit,
+    Answer as Wrapped, KeyName, Moment, Permission, Request as Asking, hadoop, transit,
 };
 
 use crate::broker::Broker;
 use crate::call::{Answer, Call, bearer, blocking, body};
-use crate::gate;
+use crate::gate::{self, Needs};
 use crate::journal::NotWritten;
 use crate::policies::Asked;
 use crate::release::{Asker, Outcome, ROUNDS};
 use crate::reply::Refused;
-use crate::routes::Needs;
 use crate::tenancy::InForce;
 
 /// The plugin's name, for policies.
@@ -64,66 +61,6 @@ async fn transit_call(call: Call, request: Request) -> Answer {
 enum Dialect {
     Hadoop,
     Transit,
-}
-
-/// A tenant's keys: one ring for as long as the tenant is loaded, because it holds uses that it reserved.
-pub(crate) fn keyring(rows: &Scope, quotas: impl Fn() -> u64 + Send + Sync + 'static) -> Keyring {
-    Keyring::new(Arc::new(Rows { rows: rows.clone(), at_most: Box::new(quotas) }))
-}
-
-/// A tenant's records, in its rows.
-struct Rows {
-    rows: Scope,
-    /// How many keys the tenant may have, now.
-    at_most: Box<dyn Fn() -> u64 + Send + Sync>,
-}
-
-impl KeyTable for Rows {
-    fn names(&self) -> Result<Vec<String>, TableFault> {
-        let rows = self.rows.list(Table::WrappingKeys).map_err(fault)?;
-        Ok(rows.into_iter().map(|(name, _)| name).collect())
-    }
-
-    fn read(&self, name: &KeyName) -> Result<Option<SecretBytes>, TableFault> {
-        self.rows.get(Table::WrappingKeys, name.as_str()).map_err(fault)
-    }
-
-    fn replace(
-        &self,
-        name: &KeyName,
-        expected: Option<&[u8]>,
-        new: Option<&[u8]>,
-    ) -> Result<Replaced, TableFault> {
-        let at_most = (self.at_most)();
-        let replaced = self.rows.transact(|rows| {
-            let found = rows.get(Table::WrappingKeys, name.as_str())?;
-            let same = match (&found, expected) {
-                (None, None) => true,
-                (Some(found), Some(expected)) => found.equals(expected),
-                _ => false,
-            };
-            if !same {
-                return Ok(Ok(Replaced::Changed));
-            }
-            match new {
-                Some(_) if found.is_none() && rows.count(Table::WrappingKeys)? >= at_most => {
-                    return Ok(Err(TableFault(format!(
-                        "the tenant has {} wrapping keys, as many as it may",
-                        at_most
-                    ))));
-                }
-                Some(new) => rows.put(Table::WrappingKeys, name.as_str(), new)?,
-                None => drop(rows.delete(Table::WrappingKeys, name.as_str())?),
-            }
-            Ok::<_, coffer_server_store::StoreError>(Ok(Replaced::Done))
-        });
-        replaced.map_err(fault)?
-    }
-}
-
-fn fault(error: coffer_server_store::StoreError) -> TableFault {
-    tracing::error!(%error, "the store failed");
-    TableFault("a row could not be read or written".to_owned())
 }
 
 /// Who calls: an admin, a guest, or nobody that is known.
@@ -161,7 +98,7 @@ async fn caller(call: &Call, token: Option<&str>) -> Caller {
     }
     let mut rights = Vec::new();
     for right in [Right::ManageKeys, Right::UseKeys, Right::ReadNames] {
-        if let Ok(authorized) = call.inner().gate.authorize_token(call, right, Some(token)).await {
+        if let Ok(authorized) = gate::authorize_token(call, right, Some(token)).await {
             rights.push(Arc::new(authorized));
         }
     }

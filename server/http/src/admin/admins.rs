@@ -11,9 +11,10 @@ use coffer_server_store::{Scope, Table};
 use serde_json::json as value;
 
 use super::MAX_BODY;
-use crate::broker::seconds;
 use crate::call::{Admin, Answer, Call, bearer, blocking, body, failed, parse};
+use crate::clock::seconds;
 use crate::error::OpenError;
+use crate::gate;
 use crate::keys::{self, ISSUERS};
 use crate::passport::{self, Passports};
 use crate::record;
@@ -22,11 +23,10 @@ use crate::reply::{Refused, json};
 /// Any admin may ask who they are, a tenant's as well as the cluster's.
 pub(crate) async fn whoami(call: Call, request: Request) -> Answer {
     let token = bearer(request.headers());
-    let gate = &call.inner().gate;
     let tenant = identity::Scope::Tenant(call.tenant.name.clone());
-    let (who, cluster) = match gate.identify(&call, &tenant, token).await {
+    let (who, cluster) = match gate::identify(&call, &tenant, token).await {
         Ok(who) => (who, false),
-        Err(_) => (gate.identify(&call, &identity::Scope::Cluster, token).await?, true),
+        Err(_) => (gate::identify(&call, &identity::Scope::Cluster, token).await?, true),
     };
     let roles = who.roles().iter().collect();
     let (subject, tenant) = (who.subject().to_owned(), call.tenant.name.clone());

@@ -15,8 +15,7 @@ use coffer_server_store::{JournalEntry, MAX_EVIDENCE};
 use coffer_verify_api::{Check, CollateralKey, Status, Verdict};
 use coffer_verify_appraisal::Sent;
 
-use super::cookie;
-use crate::call::{Answer, Call, blocking, body};
+use crate::call::{Answer, Call, blocking, body, cookie};
 use crate::case::{Case, Found, Genuine, device_group};
 use crate::intake::in_time;
 use crate::issued::Attested;

@@ -12,6 +12,7 @@ use coffer_server_grpc::{PluginCall, PluginError, PluginReply};
 use coffer_server_identity::Permission;
 
 use crate::call::{Answer, Call, body};
+use crate::gate;
 use crate::policies::Asked;
 use crate::release::{Asker, Outcome, ROUNDS};
 use crate::reply::Refused;
@@ -38,7 +39,7 @@ pub(crate) async fn call(
     // Somebody known asks, or nothing is sent to the plugin: an admin, or a guest with a token.
     let asker = Asker::of(&call, &headers).await;
     if let Err(refused) = &asker
-        && inner.gate.authorize(&call, Permission::ManageKeys, &headers).await.is_err()
+        && gate::authorize(&call, Permission::ManageKeys, &headers).await.is_err()
     {
         return Err(Refused::new(refused.parts().1.known_code().unwrap_or(Code::TokenMissing), refused.parts().1.detail.clone()));
     }
@@ -47,7 +48,7 @@ pub(crate) async fn call(
     let asked = PluginCall { method: method.clone(), path: segments, query, body };
     let deadline = Instant::now().checked_add(PATIENCE);
     if plugin.requires_admin(&asked, deadline).await.map_err(failed)? {
-        let who = inner.gate.authorize(&call, Permission::ManageKeys, &headers).await?;
+        let who = gate::authorize(&call, Permission::ManageKeys, &headers).await?;
         tracing::info!(tenant = %call.tenant.name, by = who.who().subject(), plugin = name, path, method, "plugin");
         return answered(plugin.handle(&asked, deadline).await.map_err(failed)?, None);
     }

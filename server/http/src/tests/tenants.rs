@@ -5,7 +5,8 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use super::lab::{COMMAND_LINE, Lab, Person, SECRET, refusal};
-use crate::routes::{Needs, ROUTES};
+use crate::gate::Needs;
+use crate::routes::ROUTES;
 
 /// Two tenants with the same names in them, each with its own owner.
 struct Two {
