@@ -1,80 +1,139 @@
-//! The broker's program: configuration in, a served broker out. All it does is in `server/http`.
+//! The broker's program: arguments in, a served broker out. All it does is in `server/http` and `server/setup`.
+
+mod arguments;
 
 use std::io::Write;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use anyhow::Result;
+use clap::Parser;
 use coffer_server_http::{Broker, BrokerConfig, EXAMPLE, shutdown_signal};
-use tracing_subscriber::EnvFilter;
+use coffer_server_setup::{self as setup, Finding, Progress, SetupError, State, Telemetry, TelemetrySection};
+use serde::Serialize;
 
-/// Verifies guests and releases secrets to those that policy allows.
-#[derive(Parser)]
-#[command(name = "coffer-broker", version)]
-struct Arguments {
-    /// The configuration (TOML); see `coffer-broker example`.
-    #[arg(long, env = "COFFER_BROKER_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The folder of the store, the keys and the certificates; goes before the configuration's.
-    #[arg(long, env = "COFFER_BROKER_DATA", value_name = "FOLDER")]
-    data: Option<PathBuf>,
-    /// Where to listen; goes before the configuration's. Port 0 takes a free one.
-    #[arg(long, env = "COFFER_BROKER_LISTEN", value_name = "ADDRESS:PORT")]
-    listen: Option<SocketAddr>,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
+use arguments::{Arguments, Command, Output};
 
-#[derive(Clone, Copy, Subcommand)]
-enum Command {
-    /// Serve until SIGTERM or SIGINT. The default.
-    Serve,
-    /// Print a commented configuration.
-    Example,
-}
+const FOUND_A_PROBLEM: u8 = 3;
+const IN_USE: u8 = 4;
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match arguments.command.unwrap_or(Command::Serve) {
-        Command::Example => Ok(std::io::stdout().write_all(EXAMPLE.as_bytes())?),
-        Command::Serve => serve(configuration(arguments)?),
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            match error.downcast_ref::<SetupError>() {
+                Some(error) if error.is_in_use() => {
+                    eprintln!(
+                        "While that broker serves, an operator copies its store by `coffer cluster backup`."
+                    );
+                    ExitCode::from(IN_USE)
+                }
+                _ => ExitCode::FAILURE,
+            }
+        }
     }
 }
 
-fn configuration(arguments: Arguments) -> Result<BrokerConfig> {
-    let mut config = match &arguments.config {
-        Some(path) => {
-            let text =
-                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            BrokerConfig::from_toml(&text).with_context(|| path.display().to_string())?
-        }
-        None => BrokerConfig::default(),
+fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let command = arguments.command.as_ref().unwrap_or(&Command::Serve);
+    if let Command::Example = command {
+        std::io::stdout().write_all(EXAMPLE.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let config = match (configuration(arguments), command) {
+        (Err(error), Command::Doctor) => return findings(arguments, &setup::unreadable(&error)),
+        (config, _) => config?,
     };
-    config.data_dir = arguments.data.unwrap_or(config.data_dir);
+    if let Command::Serve = command {
+        return serve(arguments, config);
+    }
+    Telemetry::start(arguments.log_format, None)?;
+    let mut progress = Progress::new("so far", |line| eprintln!("{line}"));
+    let progress = &mut progress;
+    match command {
+        Command::Serve | Command::Example => Ok(ExitCode::SUCCESS),
+        Command::Doctor => findings(arguments, &setup::doctor(&config)),
+        Command::Init => done(arguments, &setup::init(config, arguments.config.as_deref())?),
+        Command::Backup { out } => done(arguments, &setup::backup(&config, out, progress)?),
+        Command::Restore { file } => done(arguments, &setup::restore(&config, file, progress)?),
+        Command::Migrate { from_embedded: false } => done(arguments, &setup::migrate(&config)?),
+        Command::Migrate { from_embedded: true } => {
+            done(arguments, &setup::move_to_postgres(&config, progress)?)
+        }
+        Command::RotateMasterKey { to } => {
+            let rotated = setup::rotate_master_key(&config, to.as_deref())?;
+            if rotated.change_configuration {
+                eprintln!("Put the new [master_key] into the configuration before the next start.");
+            }
+            done(arguments, &rotated)
+        }
+        Command::Reseal { tenant } => done(arguments, &setup::reseal(&config, tenant.as_ref(), progress)?),
+    }
+}
+
+/// The file and the environment; arguments go before both. `init` writes a file that is not there yet.
+fn configuration(arguments: &Arguments) -> Result<BrokerConfig, SetupError> {
+    let file = arguments.config.as_deref();
+    let file = match arguments.command {
+        Some(Command::Init) => file.filter(|path| path.exists()),
+        _ => file,
+    };
+    let mut config = setup::read_settings(file, std::env::vars_os())?;
+    if let Some(data) = &arguments.data {
+        config.data_dir.clone_from(data);
+    }
     config.listen = arguments.listen.unwrap_or(config.listen);
     Ok(config)
 }
 
-fn serve(config: BrokerConfig) -> Result<()> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let broker = Broker::open(config)?;
+fn serve(arguments: &Arguments, config: BrokerConfig) -> Result<ExitCode> {
+    let section = TelemetrySection::read(&config.telemetry)?;
+    let telemetry = Telemetry::start(arguments.log_format, section.as_ref())?;
+    let assembly = setup::assemble(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async { assembly.keep_alive() });
+    let broker = Broker::open_on(config, assembly.parts).map_err(SetupError::from)?;
     if let Some(made) = broker.first_start() {
         tracing::info!(
             admin_key = %made.admin_key.display(),
             ca_certificate = %made.ca_certificate.display(),
-            master_key = %made.master_key.display(),
+            master_key = assembly.master_key,
             "first start: keep the admin key with the admin and a copy of the master key apart from the store"
         );
     }
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    runtime.block_on(async {
         // Before the line below, so that whoever reads it may stop the broker at once.
         let shutdown = shutdown_signal();
         let listener = broker.listen().await?;
         writeln!(std::io::stdout(), "listening on {}", broker.url(&listener))?;
         broker.serve(listener, shutdown).await?;
         tracing::info!("stopped");
-        Ok(())
-    })
+        anyhow::Ok(())
+    })?;
+    telemetry.stop();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn findings(arguments: &Arguments, all: &[Finding]) -> Result<ExitCode> {
+    let mut out = std::io::stdout();
+    match arguments.output {
+        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(all)?)?,
+        Output::Text => all.iter().try_for_each(|finding| writeln!(out, "{finding}"))?,
+    }
+    match all.iter().any(|finding| finding.state == State::Problem) {
+        true => Ok(ExitCode::from(FOUND_A_PROBLEM)),
+        false => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Prints a result: as JSON, or its members one a line.
+fn done(arguments: &Arguments, result: &impl Serialize) -> Result<ExitCode> {
+    let value = serde_json::to_value(result)?;
+    let text = match arguments.output {
+        Output::Json => serde_json::to_string_pretty(&value)?,
+        Output::Text => setup::to_text(&value),
+    };
+    writeln!(std::io::stdout(), "{text}")?;
+    Ok(ExitCode::SUCCESS)
 }
