@@ -78,7 +78,7 @@ codes! {
         "Offer sha256, sha384 or sha512.";
     KeyUnsupported = "protocol.tee-key", 400, "JweError",
         "The guest's public key is of no supported kind",
-        "Use an EC key on P-256 or P-521 (ECDH-ES+A256KW) or an RSA key of 2048 bits or more (RSA-OAEP-256).";
+        "Use an EC key on P-256 or P-521 (ECDH-ES+A256KW), an RSA key of 2048 bits or more (RSA-OAEP-256), or an AKP key (ML-KEM-768+A192KW, ECDH-ES+ML-KEM-768+A256KW).";
     DeviceUnsupported = "protocol.device", 400, "AttestationError",
         "No judge for this kind of device is configured",
         "Send the evidence of devices that are judged here; the detail names them.";

@@ -13,7 +13,7 @@ use hyper::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 use crate::answer::{self, Answer};
-use crate::unseal::UnsealError;
+use crate::unseal_error::UnsealError;
 
 /// The longest body that is read: an event and its JSON.
 const MAX_BODY: usize = 16 << 10;

@@ -10,6 +10,7 @@ mod api;
 #[cfg(test)]
 mod tests;
 mod unseal;
+mod unseal_error;
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -23,7 +24,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 pub use api::Hub;
-pub use unseal::{UnsealError, refuse_sealed};
+pub use unseal::refuse_sealed;
+pub use unseal_error::UnsealError;
 
 /// Where workloads expect the API.
 pub const ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8006));

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use coffer_core_admin::Decision;
-use coffer_core_digest::Digest;
 use coffer_core_protocol::ear::{Ear, EarError, Submodule};
 use coffer_core_protocol::error::{Cause, Code};
 use coffer_core_protocol::jwe::Sealer;
@@ -82,13 +81,14 @@ impl Asker {
         }
     }
 
-    /// A result that another authority signed: it is an attempt of its own, by the digest of its token.
+    /// A result that another authority signed: it is an attempt of its own.
     async fn by_passport(call: &Call, in_force: &InForce, token: &str) -> Result<Self, Refused> {
         let inner = call.inner();
         let owner = Owner::Tenant(call.tenant.name.clone());
         let cache = inner.admission.keys();
         let passport = in_force.passports.verify(cache, &owner, token, inner.now_s()).await?;
-        let attempt: String = Digest::sha256(token.as_bytes()).hex().chars().take(32).collect();
+        // By what was signed: a signature can be written in two ways, and must not count as two guests.
+        let attempt = passport.attempt().to_owned();
         let mut ear = passport.to_ear();
         let origin = json!({
             "authority": passport.origin().authority,

@@ -21,6 +21,7 @@ mod nv;
 mod pcr;
 mod rc;
 pub mod sealing;
+mod sealing_error;
 mod session;
 mod transport;
 

@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::command::{Command, Response};
-use crate::sealing::SealingError;
+use crate::sealing_error::SealingError;
 use crate::{Key, Tpm, TpmError};
 
 const ALG_XOR: u16 = 0x000a;
