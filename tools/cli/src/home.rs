@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use coffer_tools_client::AdminClient;
+use coffer_tools_client::{AdminClient, TenantName};
 use serde::{Deserialize, Serialize};
 
 /// The folder of this user's things.
@@ -23,6 +23,10 @@ pub(crate) struct Client {
     pub(crate) ca: Option<PathBuf>,
     /// The private key of an admin (PEM file, mode 0600).
     pub(crate) admin_key: Option<PathBuf>,
+    /// A file that holds the admin's token of an OpenID issuer, in place of a key.
+    pub(crate) token_file: Option<PathBuf>,
+    /// The tenant; if there is none, that of the address.
+    pub(crate) tenant: Option<TenantName>,
 }
 
 /// What the command line or the environment says of the broker; it goes before `client.toml`.
@@ -37,6 +41,21 @@ pub(crate) struct BrokerArgs {
     /// An admin's private key (PEM file).
     #[arg(long, env = "COFFER_ADMIN_KEY", global = true, value_name = "FILE", help_heading = "Broker")]
     admin_key: Option<PathBuf>,
+    /// A file with an admin's token of an OpenID issuer, in place of a key; read at each call.
+    #[arg(long, env = "COFFER_TOKEN_FILE", global = true, value_name = "FILE", help_heading = "Broker")]
+    token_file: Option<PathBuf>,
+    /// The tenant whose things are meant. Default: client.toml, then the address's own.
+    #[arg(long, env = "COFFER_TENANT", global = true, value_name = "NAME", help_heading = "Broker")]
+    tenant: Option<TenantName>,
+}
+
+/// How an admin shows who they are.
+#[derive(Clone, Debug)]
+enum Credential {
+    /// The private key's file.
+    Key(PathBuf),
+    /// The token's file.
+    Token(PathBuf),
 }
 
 /// How to reach a broker, complete.
@@ -46,15 +65,25 @@ pub(crate) struct BrokerAccess {
     pub(crate) url: String,
     /// The pinned authority's certificate, PEM.
     pub(crate) ca_pem: String,
-    admin_key: PathBuf,
+    credential: Credential,
+    tenant: Option<TenantName>,
 }
 
 impl BrokerAccess {
-    /// A client with the admin's key.
+    /// A client with the admin's key or token, at the tenant that was named.
     pub(crate) fn admin(&self) -> Result<AdminClient> {
-        let key = std::fs::read_to_string(&self.admin_key)
-            .with_context(|| format!("the admin's key {} cannot be read", self.admin_key.display()))?;
-        Ok(AdminClient::new(&self.url, &self.ca_pem, &key)?)
+        let admin = match &self.credential {
+            Credential::Token(file) => AdminClient::with_token_file(&self.url, &self.ca_pem, file)?,
+            Credential::Key(file) => {
+                let key = std::fs::read_to_string(file)
+                    .with_context(|| format!("the admin's key {} cannot be read", file.display()))?;
+                AdminClient::new(&self.url, &self.ca_pem, &key)?
+            }
+        };
+        Ok(match &self.tenant {
+            Some(tenant) => admin.with_tenant(tenant),
+            None => admin,
+        })
     }
 }
 
@@ -124,11 +153,23 @@ impl Home {
             );
         };
         let ca = args.broker_ca.clone().or(client.ca).unwrap_or_else(|| local.join("tls/ca.pem"));
-        let admin_key =
-            args.admin_key.clone().or(client.admin_key).unwrap_or_else(|| local.join("admin.key"));
+        let credential = match (&args.token_file, &args.admin_key, client.token_file, client.admin_key) {
+            (Some(_), Some(_), ..) => bail!(
+                "an admin's key and a token are both named; give one of --admin-key (COFFER_ADMIN_KEY) and \
+                 --token-file (COFFER_TOKEN_FILE)"
+            ),
+            (None, None, Some(_), Some(_)) => {
+                bail!("client.toml names both `admin_key` and `token_file`; keep one")
+            }
+            (Some(file), None, ..) => Credential::Token(file.clone()),
+            (None, Some(file), ..) => Credential::Key(file.clone()),
+            (None, None, Some(file), None) => Credential::Token(file),
+            (None, None, None, file) => Credential::Key(file.unwrap_or_else(|| local.join("admin.key"))),
+        };
+        let tenant = args.tenant.clone().or(client.tenant);
         let ca_pem = std::fs::read_to_string(&ca)
             .with_context(|| format!("the broker's certificate authority {} cannot be read", ca.display()))?;
-        Ok(BrokerAccess { url: url.trim_end_matches('/').to_string(), ca_pem, admin_key })
+        Ok(BrokerAccess { url: url.trim_end_matches('/').to_string(), ca_pem, credential, tenant })
     }
 
     /// The address that the local broker wrote when it began to listen.

@@ -4,25 +4,33 @@
 //! `coffer run` ends with the workload's own code, 120 when guest or broker refused, 125 when the sandbox failed;
 //! `coffer explain FILE` ends with 120 when evidence is refused, 121 when it could not be judged.
 
+mod admin;
 mod broker;
+mod cluster;
 mod collateral;
 mod doctor;
+mod document;
 mod explain;
 mod guest;
 mod home;
 mod image;
 mod init_data;
 mod judge;
+mod key_file;
 mod measure;
+mod operator;
 mod output;
 mod policy;
 mod recorded;
 mod reference;
+mod revoke;
 mod run;
 mod secret;
 mod source;
+mod tenant;
 mod terminal;
 mod trust;
+mod when;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,7 +69,7 @@ enum Command {
     /// Seal, sign, verify and inspect images.
     #[command(subcommand)]
     Image(image::Command),
-    /// Put, list and remove secrets in the broker.
+    /// Put, make, list, revoke and remove secrets in the broker.
     #[command(subcommand)]
     Secret(secret::Command),
     /// Build the guest's kernel and initial ramdisk.
@@ -80,6 +88,21 @@ enum Command {
     /// Add and list the roots of attestation keys that the broker trusts.
     #[command(subcommand)]
     Trust(trust::Command),
+    /// Release nothing any more to a chip, a measurement, an init-data or one attested guest.
+    #[command(subcommand, after_help = revoke::HELP)]
+    Revoke(revoke::Command),
+    /// Say who may administer a tenant: keys, roles, OpenID issuers; and rotate its keys.
+    #[command(subcommand, after_help = admin::HELP)]
+    Admin(admin::Command),
+    /// Make, change and remove tenants (operators).
+    #[command(subcommand, after_help = tenant::HELP)]
+    Tenant(tenant::Command),
+    /// Say who may operate the cluster (operators).
+    #[command(subcommand, after_help = operator::HELP)]
+    Operator(operator::Command),
+    /// Show the state of the broker's replicas and take a backup (operators).
+    #[command(subcommand, after_help = cluster::HELP)]
+    Cluster(cluster::Command),
     /// Fetch, import and list collateral: TCB info, revocation lists, endorsements.
     Collateral(collateral::Options),
     /// Run an image in a sandbox.
@@ -102,6 +125,13 @@ struct Context {
     home: Home,
     broker: BrokerArgs,
     output: Output,
+}
+
+impl Context {
+    /// The broker as its admin sees it.
+    fn admin(&self) -> Result<coffer_tools_client::AdminClient> {
+        self.home.broker_access(&self.broker)?.admin()
+    }
 }
 
 fn main() -> ExitCode {
@@ -138,6 +168,11 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Ref(command) => reference::run(&context, command)?,
         Command::Policy(command) => policy::run(&context, command)?,
         Command::Trust(command) => trust::run(&context, command)?,
+        Command::Revoke(command) => revoke::run(&context, command)?,
+        Command::Admin(command) => admin::run(&context, command)?,
+        Command::Tenant(command) => tenant::run(&context, command)?,
+        Command::Operator(command) => operator::run(&context, command)?,
+        Command::Cluster(command) => cluster::run(&context, command)?,
         Command::Collateral(options) => collateral::run(&context, options)?,
         Command::Run(options) => return run::run(&context, options),
         Command::Explain(options) => return explain::run(&context, &options),
@@ -155,4 +190,14 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
 /// A runtime for commands that talk to a broker, a registry or a guest.
 fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
 }

@@ -2,10 +2,13 @@
 
 mod platform;
 mod replay;
+mod scope;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use coffer_core_admin::PolicyBody;
 use coffer_core_policy::lint::{self, Finding, Severity};
 use serde_json::json;
 
@@ -25,6 +28,7 @@ pub(crate) enum Command {
     ///
     /// An appraisal policy (--for cpu, gpu, switch) is Trustee's: it makes the trustworthiness vector, and asks for
     /// reference values by name, which `coffer ref value set` puts. Check it first with `coffer policy check`.
+    #[command(after_long_help = scope::HELP)]
     Set {
         /// A Rego file.
         #[arg(required_unless_present = "preset", conflicts_with = "preset")]
@@ -34,6 +38,8 @@ pub(crate) enum Command {
         preset: Option<String>,
         #[command(flatten)]
         kind: Which,
+        #[command(flatten)]
+        scope: scope::Scope,
     },
     /// Show the policy in force, or an earlier version of an appraisal policy.
     Show {
@@ -42,14 +48,21 @@ pub(crate) enum Command {
         /// An earlier version, as `coffer policy list` counts them.
         #[arg(long, value_name = "N")]
         version: Option<u32>,
+        /// Which resource policy, where there are several.
+        #[arg(long, value_name = "NAME", default_value = RESOURCE)]
+        name: String,
     },
-    /// List the policies, and the versions of appraisal policies.
+    /// List the policies with what they decide about, and the versions of appraisal policies.
     List,
-    /// Remove an appraisal policy: evidence is compared with reference values again.
+    /// Remove a policy. Without an appraisal policy evidence is compared with reference values; what a resource policy
+    /// decided about is decided by the one for everything else.
     Rm {
-        /// Which.
-        #[arg(long = "for", value_enum, value_name = "KIND")]
-        kind: Kind,
+        /// Which appraisal policy.
+        #[arg(long = "for", value_enum, value_name = "KIND", required_unless_present = "name")]
+        kind: Option<Kind>,
+        /// Which resource policy.
+        #[arg(long, value_name = "NAME", conflicts_with = "kind")]
+        name: Option<String>,
     },
     /// Say what is wrong with a policy before it is in force: syntax, claims that no TEE has, rules that can never
     /// hold, and whether it lets debuggable guests through.
@@ -112,44 +125,23 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         Command::Check { file, kind } => check(context.output, &file, kind.kind),
         Command::Replay(options) => replay::run(context, &options),
         Command::Platform(command) => platform::run(context, command),
-        Command::Set { file, preset, kind } => {
-            let name = match (&file, &preset, kind.kind.appraisal()) {
-                (Some(file), None, appraisal) => {
-                    let rego = text(file)?;
-                    let admin = admin()?;
-                    block_on(async {
-                        match appraisal {
-                            None => Ok(admin.put_policy(RESOURCE, &rego).await?),
-                            Some(name) => Ok(admin.put_attestation_policy(name, &rego).await?),
-                        }
-                    })?;
-                    file.display().to_string()
-                }
-                (None, Some(preset), None) => {
-                    let admin = admin()?;
-                    block_on(async { Ok(admin.use_preset(RESOURCE, preset).await?) })?;
-                    format!("the preset {preset}")
-                }
-                (None, Some(_), Some(_)) => {
-                    bail!(
-                        "presets are resource policies; without an appraisal policy, reference values decide"
-                    )
-                }
-                _ => bail!("name either a file or a preset"),
-            };
-            let of = kind.kind.appraisal().unwrap_or(RESOURCE);
-            context.output.show(&json!({"policy": of, "from": name}), |_| format!("in force: {name}"))
+        Command::Set { file, preset, kind, scope } => {
+            scope::set(context, file.as_deref(), preset, kind, scope)
         }
-        Command::Show { kind, version } => match kind.kind.appraisal() {
+        Command::Show { kind, version, name } => match kind.kind.appraisal() {
             None if version.is_some() => {
                 bail!("versions are kept of appraisal policies (--for cpu, gpu or switch)")
             }
             None => {
                 let admin = admin()?;
-                let policy = block_on(async { Ok(admin.policy(RESOURCE).await?) })?;
+                let policy = block_on(async { Ok(admin.policy(&name).await?) })?;
                 context.output.show(&policy, |policy| {
                     let preset = policy.preset.as_ref().map(|name| format!("# the preset {name}\n"));
-                    format!("{}{}", preset.unwrap_or_default(), policy.rego.clone().unwrap_or_default())
+                    let of = match policy.paths.is_empty() && policy.tees.is_empty() {
+                        true => String::new(),
+                        false => format!("# decides about {}\n", scope::about(policy)),
+                    };
+                    format!("{of}{}{}", preset.unwrap_or_default(), policy.rego.clone().unwrap_or_default())
                 })
             }
             Some(name) => {
@@ -166,41 +158,36 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         Command::List => {
             let admin = admin()?;
             let (resource, list) = block_on(async {
-                Ok((admin.policy(RESOURCE).await?, admin.list_attestation_policies().await?))
+                let mut resource = BTreeMap::new();
+                for name in admin.list_policies().await?.policies {
+                    let body = admin.policy(&name).await?;
+                    resource.insert(name, body);
+                }
+                Ok((resource, admin.list_attestation_policies().await?))
             })?;
-            let mut rows = vec![vec![
-                RESOURCE.to_owned(),
-                "in force".to_owned(),
-                resource.preset.clone().map_or_else(|| "yours".into(), |preset| format!("preset {preset}")),
-                "-".to_owned(),
-            ]];
+            let row = |(name, body): (&String, &PolicyBody)| {
+                let which =
+                    body.preset.as_ref().map_or_else(|| "yours".into(), |preset| format!("preset {preset}"));
+                vec![name.clone(), "in force".to_owned(), scope::about(body), which, "-".to_owned()]
+            };
+            let mut rows: Vec<_> = resource.iter().map(row).collect();
             for policy in &list {
                 for version in &policy.versions {
                     let current = policy.in_force && policy.current == Some(version.version);
                     rows.push(vec![
                         policy.name.clone(),
                         if current { "in force" } else { "kept" }.to_owned(),
+                        "evidence".to_owned(),
                         format!("version {}", version.version),
                         version.at.clone(),
                     ]);
                 }
             }
-            context.output.show(&json!({"resource": resource, "attestation_policies": list}), |_| {
-                table(&["POLICY", "STATE", "WHICH", "SINCE"], &rows)
-            })
+            let own = resource.get(RESOURCE);
+            let all = json!({"resource": own, "policies": resource, "attestation_policies": list});
+            context.output.show(&all, |_| table(&["POLICY", "STATE", "ABOUT", "WHICH", "SINCE"], &rows))
         }
-        Command::Rm { kind } => {
-            let Some(name) = kind.appraisal() else {
-                bail!(
-                    "there is always a resource policy; `coffer policy set --preset default` puts the built-in one"
-                )
-            };
-            let admin = admin()?;
-            block_on(async { Ok(admin.remove_attestation_policy(name).await?) })?;
-            context
-                .output
-                .show(&json!({"removed": name}), |_| format!("removed {name}; reference values decide"))
-        }
+        Command::Rm { kind, name } => scope::remove(context, kind, name),
     }
 }
 

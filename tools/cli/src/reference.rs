@@ -1,5 +1,8 @@
 //! `coffer ref`: the measurements that the broker expects.
 
+mod signer;
+mod state;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +13,6 @@ use coffer_verify_api::{Check, Timestamp};
 use coffer_verify_nvidia::NvidiaJudge;
 use serde_json::{Value, json};
 
-use crate::output::table;
 use crate::{Context, block_on};
 
 #[derive(clap::Subcommand)]
@@ -19,18 +21,39 @@ pub(crate) enum Command {
     ///
     /// A CoRIM of `coffer measure --corim` brings reference values with their events. From any other CoRIM, and from
     /// an NVIDIA manifest (RIM), named values are taken for appraisal policies to ask for.
+    ///
+    /// What is signed goes to the broker as it is, which verifies it with the keys of `coffer ref signer` and keeps the
+    /// signer's name. With --key a CoRIM is verified here instead, and sent as if it were not signed.
     Add {
-        /// The file: JSON, CoRIM, or an NVIDIA RIM.
+        /// The file: JSON, a JWS over it, CoRIM, or an NVIDIA RIM.
         file: PathBuf,
-        /// The key that must have signed a CoRIM (PEM); may be given more than once.
+        /// The key that must have signed a CoRIM (PEM), verified here; may be given more than once.
         #[arg(long, value_name = "FILE")]
         key: Vec<PathBuf>,
         /// Take a CoRIM that nobody signed.
         #[arg(long, conflicts_with = "key")]
         insecure_unsigned: bool,
     },
-    /// List the reference values.
+    /// List the reference values, who brought each, who signed it, and whether it still counts.
     List,
+    /// Say from when on reference values do not count.
+    Expire {
+        /// Their id, as `coffer ref list` shows it.
+        id: String,
+        #[command(flatten)]
+        when: state::When,
+    },
+    /// Let reference values count no more, but keep them: adding the same again is refused.
+    Revoke {
+        /// Their id, as `coffer ref list` shows it.
+        id: String,
+        /// Why; shown to auditors.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Who may sign reference values.
+    #[command(subcommand, after_help = signer::HELP)]
+    Signer(signer::Command),
     /// Remove reference values: guests that match only them get nothing any more.
     Rm {
         /// Their id, as `coffer ref list` shows it.
@@ -53,6 +76,21 @@ pub(crate) enum Named {
     },
     /// List the names and their values.
     List,
+    /// Say from when on the value of a name does not count.
+    Expire {
+        /// The name.
+        name: String,
+        #[command(flatten)]
+        when: state::When,
+    },
+    /// Let the value of a name count no more, but keep it.
+    Revoke {
+        /// The name.
+        name: String,
+        /// Why; shown to auditors.
+        #[arg(long)]
+        reason: String,
+    },
     /// Remove a name.
     Rm {
         /// The name.
@@ -61,10 +99,16 @@ pub(crate) enum Named {
 }
 
 pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
-    let admin = context.home.broker_access(&context.broker)?.admin()?;
+    let admin = context.admin()?;
     match command {
         Command::Add { file, key, insecure_unsigned } => {
             let bytes = std::fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+            if is_for_the_broker(&bytes, &key)? {
+                block_on(async { Ok(admin.add_reference_document(bytes).await?) })?;
+                return context.output.show(&json!({"verified_by_broker": file}), |_| {
+                    format!("the broker verified and added {}; see `coffer ref list`", file.display())
+                });
+            }
             let read = Import::read(&bytes, &key, insecure_unsigned);
             let Import { references, named } =
                 read.with_context(|| format!("{} was not added", file.display()))?;
@@ -82,18 +126,10 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
                 ids.chain(names).collect()
             })
         }
-        Command::List => {
-            let list = block_on(async { Ok(admin.list_references().await?) })?;
-            context.output.show(&list, |list| {
-                let row = |value: &Value| {
-                    ["id", "platform", "origin", "made_at", "expires"]
-                        .map(|name| member(value, name))
-                        .to_vec()
-                };
-                let rows: Vec<_> = list.iter().map(row).collect();
-                table(&["ID", "PLATFORM", "ORIGIN", "MADE", "EXPIRES"], &rows)
-            })
-        }
+        Command::List => state::list(context.output, &admin),
+        Command::Expire { id, when } => state::expire(context.output, &admin, &id, &when),
+        Command::Revoke { id, reason } => state::revoke(context.output, &admin, &id, reason),
+        Command::Signer(command) => signer::run(context.output, &admin, command),
         Command::Rm { id } => {
             block_on(async { Ok(admin.remove_reference(&id).await?) })?;
             context.output.show(&json!({"removed": id}), |_| format!("removed reference values {id}"))
@@ -107,19 +143,29 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
             block_on(async { Ok(admin.put_named_value(&name, &value).await?) })?;
             context.output.show(&json!({"name": name, "value": value}), |_| format!("{name} is {value}"))
         }
-        Command::Value(Named::List) => {
-            let values = block_on(async { Ok(admin.named_values().await?) })?;
-            context.output.show(&values, |values| {
-                let rows: Vec<_> =
-                    values.iter().map(|(name, value)| vec![name.clone(), value.to_string()]).collect();
-                table(&["NAME", "VALUE"], &rows)
-            })
+        Command::Value(Named::List) => state::list_named(context.output, &admin),
+        Command::Value(Named::Expire { name, when }) => {
+            state::expire_named(context.output, &admin, &name, &when)
+        }
+        Command::Value(Named::Revoke { name, reason }) => {
+            state::revoke_named(context.output, &admin, &name, reason)
         }
         Command::Value(Named::Rm { name }) => {
             block_on(async { Ok(admin.remove_named_value(&name).await?) })?;
             context.output.show(&json!({"removed": name}), |_| format!("removed {name}"))
         }
     }
+}
+
+/// Whether the broker is to verify a signature: of a JWS always, of a CoRIM unless the caller does it here.
+fn is_for_the_broker(bytes: &[u8], keys: &[PathBuf]) -> Result<bool> {
+    let jws = bytes.trim_ascii_start().starts_with(b"eyJ");
+    if jws && !keys.is_empty() {
+        bail!(
+            "a JWS is verified by the broker; give it the signer's key with `coffer ref signer add`, not with --key"
+        );
+    }
+    Ok(jws || (keys.is_empty() && std::str::from_utf8(bytes).is_err() && is_signed(bytes)))
 }
 
 /// What a file brings.
@@ -151,9 +197,6 @@ impl Import {
 
     fn of_corim(bytes: &[u8], keys: &[PathBuf], unsigned_too: bool) -> Result<Self> {
         let unsigned = match is_signed(bytes) {
-            true if keys.is_empty() => {
-                bail!("the CoRIM is signed; say with --key whose signature you trust")
-            }
             true => {
                 let keys: Vec<PublicKey> = keys.iter().map(|path| public_key(path)).collect::<Result<_>>()?;
                 let opened = open(bytes, &keys)?;

@@ -1,6 +1,7 @@
 //! `coffer secret`: what the broker keeps for guests, and what is sealed for them outside of it.
 
 mod sealing;
+mod terms;
 
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -10,22 +11,44 @@ use coffer_core_protocol::uri::ResourceUri;
 use coffer_core_secret::SecretBytes;
 use serde_json::json;
 
-use crate::output::table;
 use crate::{Context, block_on};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
     /// Store a secret, read from a file or from standard input; never from the command line.
+    #[command(after_help = terms::PUT_HELP)]
     Put {
         /// Where guests will ask for it, as in kbs:///default/database/password.
         uri: String,
         /// The file that holds it; standard input if none is named.
         #[arg(long, short, value_name = "FILE")]
         file: Option<PathBuf>,
+        #[command(flatten)]
+        terms: terms::Terms,
     },
-    /// List the secrets' names, sizes and versions; values never leave the broker this way.
+    /// List the secrets' names, sizes, versions and terms; values never leave the broker this way.
     List,
-    /// Remove a secret. Guests that already have it keep it.
+    /// Show the versions of a secret that are kept, and the terms of each; never a value.
+    Show {
+        /// Its address.
+        uri: String,
+    },
+    /// Have the broker make a random key that no admin ever sees: only attested guests get it.
+    #[command(after_help = terms::GENERATE_HELP)]
+    Generate {
+        /// Where guests will ask for it, as in kbs:///default/disk-key/1.
+        uri: String,
+        /// Its length in bytes, 16 to 4096.
+        #[arg(long, value_name = "N", default_value_t = 32)]
+        bytes: u32,
+        #[command(flatten)]
+        terms: terms::Terms,
+    },
+    /// Release a secret to nobody any more, but keep it. Guests that already have it keep it.
+    Revoke(terms::Revoke),
+    /// Let policy decide again about a revoked secret.
+    Restore(terms::Restore),
+    /// Remove a secret and its versions. Guests that already have it keep it.
     Rm {
         /// Its address.
         uri: String,
@@ -42,32 +65,19 @@ pub(crate) enum Command {
 }
 
 pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
-    let admin = || context.home.broker_access(&context.broker)?.admin();
     match command {
         Command::Keygen(options) => sealing::keygen(context, &options),
         Command::Seal(options) => sealing::seal(context, &options),
         Command::Unseal(options) => sealing::unseal(context, &options),
-        Command::Put { uri, file } => {
-            let path = path_of(&uri)?;
-            let admin = admin()?;
-            let value = read_secret(file.as_deref())?;
-            block_on(async { Ok(admin.put_resource(&path, value).await?) })?;
-            context.output.show(&json!({"stored": uri}), |_| format!("stored {uri}"))
-        }
-        Command::List => {
-            let admin = admin()?;
-            let list = block_on(async { Ok(admin.list_resources().await?) })?;
-            context.output.show(&list, |list| {
-                let row = |r: &coffer_core_admin::ResourceInfo| {
-                    let uri = format!("kbs:///{}", r.path);
-                    vec![uri, r.bytes.to_string(), r.version.to_string(), r.changed_at.clone()]
-                };
-                table(&["ADDRESS", "BYTES", "VERSION", "CHANGED"], &list.iter().map(row).collect::<Vec<_>>())
-            })
-        }
+        Command::Put { uri, file, terms } => terms::put(context, &uri, file.as_deref(), &terms),
+        Command::List => terms::list(context),
+        Command::Show { uri } => terms::show(context, &uri),
+        Command::Generate { uri, bytes, terms } => terms::generate(context, &uri, bytes, &terms),
+        Command::Revoke(options) => terms::revoke(context, options),
+        Command::Restore(options) => terms::restore(context, &options),
         Command::Rm { uri } => {
             let path = path_of(&uri)?;
-            let admin = admin()?;
+            let admin = context.admin()?;
             block_on(async { Ok(admin.delete_resource(&path).await?) })?;
             context.output.show(&json!({"removed": uri}), |_| format!("removed {uri}"))
         }

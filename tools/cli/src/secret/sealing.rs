@@ -2,13 +2,12 @@
 //!
 //! A value comes from a file or from standard input, never from the command line.
 
-use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use coffer_core_protocol::jws::{SigningKey, VerifyingKey};
 use coffer_core_protocol::uri::ResourcePath;
 use coffer_core_sealed_secret::{Form, KEY_LEN, MAX_TEXT, Sealing, Unverified, signer_key};
@@ -18,6 +17,7 @@ use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
 use super::{path_of, read_secret};
+use crate::key_file::{pem, write_private};
 use crate::{Context, block_on};
 
 pub(super) const KEYGEN_HELP: &str = "\
@@ -226,25 +226,4 @@ fn public_key(path: &Path) -> Result<VerifyingKey> {
         return Ok(signer_key(jwk.to_string().as_bytes())?);
     }
     signer_key(document.expose()).with_context(|| format!("{} is no public key", path.display()))
-}
-
-/// PKCS #8 in PEM (RFC 7468).
-fn pem(der: &SecretBytes) -> SecretBytes {
-    let body = SecretBytes::new(STANDARD.encode(der.expose()).into_bytes());
-    let mut text = Vec::with_capacity(body.expose().len().saturating_add(128));
-    text.extend_from_slice(b"-----BEGIN PRIVATE KEY-----\n");
-    for line in body.expose().chunks(64) {
-        text.extend_from_slice(line);
-        text.push(b'\n');
-    }
-    text.extend_from_slice(b"-----END PRIVATE KEY-----\n");
-    SecretBytes::new(text)
-}
-
-/// A new file that only its owner reads.
-fn write_private(path: &Path, content: &SecretBytes) -> Result<()> {
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let mut file = file.with_context(|| format!("{} cannot be made", path.display()))?;
-    file.write_all(content.expose()).with_context(|| format!("{} cannot be written", path.display()))?;
-    Ok(file.sync_all()?)
 }

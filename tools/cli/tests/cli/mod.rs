@@ -36,7 +36,14 @@ impl Case {
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Done {
         let mut command = Command::new(env!("CARGO_BIN_EXE_coffer"));
-        let names = ["COFFER_BROKER", "COFFER_BROKER_CA", "COFFER_ADMIN_KEY", "COFFER_OUTPUT"];
+        let names = [
+            "COFFER_BROKER",
+            "COFFER_BROKER_CA",
+            "COFFER_ADMIN_KEY",
+            "COFFER_OUTPUT",
+            "COFFER_TENANT",
+            "COFFER_TOKEN_FILE",
+        ];
         names.iter().for_each(|name| {
             command.env_remove(name);
         });
