@@ -3,8 +3,8 @@
 use coffer_core_secret::SecretBytes;
 
 use crate::StoreError;
-use crate::batch::PLACE;
 use crate::engine::Order;
+use crate::places::PLACE;
 use crate::scope::{Scope, get};
 use crate::table::{self, ATTEMPTS, DECISIONS, OTHERS, REFUSED};
 

@@ -6,7 +6,7 @@
 //! keys ascending, so that nothing can be there twice. The hash finds accidents; what was changed on purpose is found by
 //! the records' seals, but a row left out is not. A copy is of use with its master key only.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
@@ -22,8 +22,6 @@ pub(crate) const TABLE: u8 = 1;
 pub(crate) const ROW: u8 = 2;
 /// Keys of the cluster's own table have no tenant and sort anywhere; the last character of Unicode ends them all.
 pub(crate) const LAST: &str = "\u{10ffff}";
-/// How many rows are read at once.
-const PAGE: usize = 500;
 
 /// What a copy is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +116,8 @@ impl Store {
                 let why = "the connection was lost while the copy was made".to_owned();
                 return Err(StoreError::Unavailable { place: self.place(), why });
             }
-            let mut to = Hashing { to: &mut *to, hash: Context::new(&SHA256) };
+            let mut to = BufWriter::new(&mut *to);
+            let mut to = Hashing { to: &mut to, hash: Context::new(&SHA256) };
             match copy(view, &mut to) {
                 Ok(info) => Ok(info),
                 Err(CopyError::Store(error)) => Err(error),
@@ -165,7 +164,8 @@ fn copy(view: &dyn View, to: &mut Hashing<'_>) -> Result<BackupInfo, CopyError> 
         to.write(name.as_bytes())?;
         let mut from = String::new();
         loop {
-            let rows = view.range(name, &from, LAST, Order::Ascending, PAGE)?;
+            let page = table::page(name);
+            let rows = view.range(name, &from, LAST, Order::Ascending, page)?;
             for (key, value) in &rows {
                 if name == META && key == META_RESTORING {
                     continue;
@@ -176,7 +176,7 @@ fn copy(view: &dyn View, to: &mut Hashing<'_>) -> Result<BackupInfo, CopyError> 
                 number = number.saturating_add(1);
             }
             match rows.last() {
-                Some((key, _)) if rows.len() == PAGE => from = table::after(key),
+                Some((key, _)) if rows.len() == page => from = table::after(key),
                 _ => break,
             }
         }

@@ -3,6 +3,7 @@
 //! Nothing writes this format any more. Its records were `1 || salt (16) || nonce (12) || ciphertext || tag (16)`, with
 //! HMAC-SHA256(data key, label || salt) as the key and the length of the table's name, the table and the name as
 //! associated data.
+#![deny(clippy::arithmetic_side_effects)]
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hmac;

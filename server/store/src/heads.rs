@@ -1,6 +1,8 @@
 //! What is known of a resource: the record of its versions, and the words for them.
 //!
 //! The record's form is fixed here: `1`, the last version ever given, then each kept version, the oldest first.
+#![deny(clippy::arithmetic_side_effects)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 use crate::StoreError;
 use crate::keys::damaged;

@@ -17,8 +17,9 @@ use std::sync::{Arc, PoisonError};
 use coffer_core_admin::TenantName;
 
 use crate::StoreError;
-use crate::batch::{Batch, Place};
+use crate::batch::Batch;
 use crate::engine::{Order, View};
+use crate::places::Place;
 use crate::store::{Inner, Store};
 use crate::table::{self, EVIDENCE_RING, OTHERS, REFUSED};
 

@@ -22,6 +22,7 @@ mod heads;
 mod journal;
 mod keys;
 mod master;
+mod places;
 mod reseal;
 mod resources;
 mod restore;

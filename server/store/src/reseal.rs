@@ -106,8 +106,10 @@ impl Scope {
                     cursor.key.clear();
                 }
                 let from = if cursor.key.is_empty() { first.clone() } else { table::after(&cursor.key) };
-                let rows = transaction.change.range(name, &from, &until, Order::Ascending, left)?;
-                let full = rows.len() == left;
+                // At most a page, because the values are in memory together.
+                let asked = left.min(table::page(name));
+                let rows = transaction.change.range(name, &from, &until, Order::Ascending, asked)?;
+                let full = rows.len() == asked;
                 left = left.saturating_sub(rows.len());
                 for (key, sealed) in rows {
                     progress.looked_at = progress.looked_at.saturating_add(1);

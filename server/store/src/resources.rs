@@ -200,12 +200,13 @@ fn about(path: &str, head: &Head, version: &VersionInfo, released: u64) -> Store
 }
 
 impl Scope {
-    /// The newest version of the secret at a path.
+    /// The newest version of the secret at a path. How often it was released is not read with it, and said to be 0: see
+    /// [`Scope::resource_info`].
     pub fn resource(&self, path: &str) -> Result<Option<Resource>, StoreError> {
         self.find(path, None)
     }
 
-    /// A version of the secret at a path.
+    /// A version of the secret at a path, as [`Scope::resource`] gives it.
     pub fn resource_version(&self, path: &str, version: u64) -> Result<Option<Resource>, StoreError> {
         self.find(path, Some(version))
     }

@@ -3,8 +3,9 @@
 //! The copy is hostile until its hash was compared. Rows are written in steps under a mark that says that this is no
 //! store yet; only the last step, after the whole copy was read and found right, writes what makes it one. A restore
 //! that was killed leaves the mark, and the next one begins by removing what it left.
+#![deny(clippy::arithmetic_side_effects)]
 
-use std::io::Read;
+use std::io::{BufReader, Read};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use aws_lc_rs::rand;
@@ -106,13 +107,25 @@ fn begin(engine: &dyn Engine, token: &[u8]) -> Result<(), BackupError> {
 
 /// Removes all rows but the mark.
 fn clear(engine: &dyn Engine, token: &[u8]) -> Result<(), BackupError> {
-    for name in tables() {
+    // Most are empty, and a look is cheaper than a transaction.
+    let mut filled = Vec::new();
+    engine.read(&mut |view| {
+        filled.clear();
+        for name in tables() {
+            if !is_empty(view, name)? {
+                filled.push(name);
+            }
+        }
+        Ok(())
+    })?;
+    for name in filled {
+        let page = table::page(name);
         loop {
             let removed = write(engine, |change| {
                 if !is_ours(change.get(META, META_RESTORING)?, token) {
                     return Ok(None);
                 }
-                let rows = change.range(name, "", LAST, Order::Ascending, STEP)?;
+                let rows = change.range(name, "", LAST, Order::Ascending, page)?;
                 for (key, _) in &rows {
                     if name != META || key != META_RESTORING {
                         change.discard(name, key)?;
@@ -122,7 +135,7 @@ fn clear(engine: &dyn Engine, token: &[u8]) -> Result<(), BackupError> {
             })?;
             match removed {
                 None => return Err(overtaken(engine)),
-                Some(STEP..) => {}
+                Some(removed) if removed == page => {}
                 Some(_) => break,
             }
         }
@@ -208,6 +221,7 @@ type Meta = Vec<(String, Vec<u8>)>;
 
 /// Reads a copy to its end. The rows that make it a store are given at the end, when all was found right.
 fn parse(from: &mut dyn Read, rows: &mut Rows<'_>) -> Result<(BackupInfo, Meta), BackupError> {
+    let from = &mut BufReader::new(from);
     let mut parser = Parser { from, hash: Context::new(&SHA256) };
     match parser.array::<8>() {
         Ok(magic) if magic == *MAGIC => {}
@@ -269,8 +283,10 @@ fn parse(from: &mut dyn Read, rows: &mut Rows<'_>) -> Result<(BackupInfo, Meta),
     if parser.array::<HASH>()? != hash.as_ref() {
         return Err(damaged("its SHA-256 is not that of its content"));
     }
-    if !parser.from.bytes().next().is_none_or(|byte| byte.is_err()) {
-        return Err(damaged("there is more after its end"));
+    match parser.from.read(&mut [0]) {
+        Ok(0) => {}
+        Ok(_) => return Err(damaged("there is more after its end")),
+        Err(source) => return Err(BackupError::Stream { what: "read", source }),
     }
     match meta.iter().find(|(key, _)| key == META_FORMAT) {
         Some((_, format)) if *format == FORMAT.to_be_bytes() => {}

@@ -259,6 +259,10 @@ fn root_of(engine: &dyn Engine, master: &dyn MasterKey) -> Result<Option<Secret<
     };
     let root = match master.unwrap(&wrapped) {
         Ok(root) => root,
+        // The right key does not open it: it is no longer what that key closed.
+        Err(MasterKeyError::Wrong { .. }) if id == master.id().as_bytes() => {
+            return Err(keys::damaged(META, META_DATA_KEY));
+        }
         Err(MasterKeyError::Wrong { .. }) => return Err(wrong()),
         Err(MasterKeyError::Refused { .. }) if id != master.id().as_bytes() => return Err(wrong()),
         Err(error) => return Err(error.into()),

@@ -149,6 +149,14 @@ pub(crate) fn all() -> impl Iterator<Item = &'static str> {
     sealed_by_tenant().chain(RINGS).chain(BY_CLUSTER)
 }
 
+/// How many rows of a table are read at once where a whole table is gone through: their values are in memory together.
+pub(crate) fn page(name: &str) -> usize {
+    match name {
+        VALUES | EVIDENCE => 8,
+        _ => 200,
+    }
+}
+
 /// The longest name, in bytes. With a tenant and a number it stays below what every engine takes as a key.
 pub const MAX_NAME: usize = 1024;
 

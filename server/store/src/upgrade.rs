@@ -12,12 +12,12 @@ use coffer_core_admin::TenantName;
 use coffer_core_secret::SecretBytes;
 use redb::ReadableDatabase;
 
-use crate::batch::{AttemptState, Place, decision_key};
 use crate::embedded::Embedded;
 use crate::engine::{Engine, View};
 use crate::format1::{NAMED, Old};
 use crate::heads::{Head, Origin, State, VersionInfo};
 use crate::master::{MasterKey, MasterKeyFile};
+use crate::places::{AttemptState, Place, decision_key};
 use crate::scope::Transaction;
 use crate::store::{CLUSTER, META_FORMAT, Store};
 use crate::table::{self, ATTEMPT_STATES, ATTEMPTS, DECISIONS, EVIDENCE, EVIDENCE_PLACES, EVIDENCE_RING};

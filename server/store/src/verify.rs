@@ -12,8 +12,6 @@ use crate::table::{self, REMOVALS, RESOURCES, REVISIONS, VALUES};
 
 /// How many damaged records are named.
 const NAMED: usize = 100;
-/// How many rows are read at once.
-const PAGE: usize = 500;
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,14 +68,15 @@ fn each(
     name: &'static str,
     mut work: impl FnMut(&str, &[u8]) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
+    let page = table::page(name);
     let mut from = String::new();
     loop {
-        let rows = view.range(name, &from, LAST, Order::Ascending, PAGE)?;
+        let rows = view.range(name, &from, LAST, Order::Ascending, page)?;
         for (key, value) in &rows {
             work(key, value)?;
         }
         match rows.last() {
-            Some((key, _)) if rows.len() == PAGE => from = table::after(key),
+            Some((key, _)) if rows.len() == page => from = table::after(key),
             _ => return Ok(()),
         }
     }

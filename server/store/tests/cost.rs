@@ -75,5 +75,11 @@ fn an_entry_of_the_journal() {
         assert!(scope.resource("default/key/1").unwrap().is_some());
     }
     let (wall, cpu) = (begun.elapsed().as_secs_f64(), on_processor() - before);
+    let path = folder.path().join("store.redb");
+    let size = std::fs::metadata(&path).unwrap().len() >> 20;
+    drop((scope, store));
+    let begun = Instant::now();
+    drop(Store::open(folder.path()).unwrap());
+    println!("opening and closing a store of {size} MiB: {:.0} ms", begun.elapsed().as_secs_f64() * 1e3);
     println!("reading a resource: {:.1} µs of processor, {:.1} µs in all", cpu as f64 / 1e7, wall * 1e2);
 }

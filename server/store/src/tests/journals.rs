@@ -109,7 +109,7 @@ fn where_others_write_too_a_ring_has_some_slack_and_never_loses_what_it_should_k
 fn pages_of_attempts_go_back_in_time_through_both_rings() {
     let (_folder, store) = opened();
     let at = |number: usize| {
-        let (id, refused) = (id(number), number % 3 == 0);
+        let (id, refused) = (id(number), number.is_multiple_of(3));
         JournalEntry::Attempt(AttemptEntry { id, refused, at_ms: number as i64 + 1, body: b"b".to_vec() })
     };
     keep(&store, (0..25).rev().map(at).collect());
