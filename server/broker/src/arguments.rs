@@ -95,6 +95,8 @@ pub(crate) enum Command {
     },
     /// Look at everything that the configuration names, and say what is wrong and what to do. Changes nothing.
     Doctor,
+    /// Ask the broker that serves this folder whether it takes calls: for a container's health check.
+    Healthcheck,
     /// Print a commented configuration.
     Example,
 }

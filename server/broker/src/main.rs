@@ -54,6 +54,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     match command {
         Command::Serve | Command::Example => Ok(ExitCode::SUCCESS),
         Command::Doctor => findings(arguments, &setup::doctor(&config)),
+        Command::Healthcheck => {
+            setup::health(&config)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Init => done(arguments, &setup::init(config, arguments.config.as_deref())?),
         Command::Backup { out } => done(arguments, &setup::backup(&config, out, progress)?),
         Command::Restore { file } => done(arguments, &setup::restore(&config, file, progress)?),

@@ -85,7 +85,8 @@ fn a_second_broker_on_the_same_folder_is_told_so() {
     let output = command(folder.path()).output().unwrap();
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("in use by another broker"), "{said}");
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("in use by another broker") && said.contains("coffer cluster backup"), "{said}");
 }
 
 #[test]

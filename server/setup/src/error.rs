@@ -130,6 +130,14 @@ pub enum SetupError {
     /// The same key again.
     #[error("the master key {0} is the one that closes the store now; name another one, nothing was changed")]
     SameMasterKey(String),
+    /// A broker that does not take calls now.
+    #[error("the broker at {url} takes no calls: {why}; see its log")]
+    Unhealthy {
+        /// Where it is.
+        url: String,
+        /// What was found.
+        why: String,
+    },
     /// The broker itself.
     #[error(transparent)]
     Open(#[from] OpenError),
