@@ -32,7 +32,7 @@ pub fn wait_for(what: &str, limit: Duration, mut done: impl FnMut() -> bool) -> 
 }
 
 /// Runs a command to its end, or ends it when it takes too long; then the error has what it said so far.
-pub fn output_within(command: &mut Command, limit: Duration) -> Result<Output> {
+pub(crate) fn output_within(command: &mut Command, limit: Duration) -> Result<Output> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let read = |from: Option<Box<dyn Read + Send>>| {
         std::thread::spawn(move || {
