@@ -10,7 +10,7 @@ mod world;
 pub use build::broker;
 pub use program::Program;
 pub use turn::{Turn, take_turn};
-pub use world::{OFFLINE, RESOURCE, VALUE, World};
+pub use world::{OFFLINE, RESOURCE, UNLIMITED, VALUE, World};
 
 /// A number from the environment, or another.
 pub fn number(name: &str, otherwise: u64) -> u64 {

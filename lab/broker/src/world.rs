@@ -22,6 +22,14 @@ const GOOD: std::net::Ipv4Addr = std::net::Ipv4Addr::new(127, 2, 0, 1);
 /// No vendor's service is asked for anything.
 pub const OFFLINE: &str = "[collateral]\noffline = true\nproxy = \"none\"\n";
 
+/// Rates that nobody reaches, for tests of what is behind them.
+pub const UNLIMITED: &str = "[quotas.rates]
+challenge = { tenant = { per_second = 1000000, burst = 1000000 }, address = { per_second = 1000000, burst = 1000000 } }
+attest = { tenant = { per_second = 1000000, burst = 1000000 }, address = { per_second = 1000000, burst = 1000000 } }
+release = { tenant = { per_second = 1000000, burst = 1000000 }, address = { per_second = 1000000, burst = 1000000 } }
+admin = { tenant = { per_second = 1000000, burst = 1000000 }, address = { per_second = 1000000, burst = 1000000 } }
+";
+
 /// One broker on an embedded store.
 pub struct World {
     /// The process.
@@ -36,7 +44,7 @@ pub struct World {
 }
 
 impl World {
-    /// Starts with what stands in the configuration before its tables.
+    /// Starts with this at the beginning of its configuration.
     pub async fn start(options: &str) -> Result<Self> {
         let folder = TempDir::with_prefix("coffer-lab-broker-")?;
         let broker = Program::start(folder.path(), &format!("{options}\n{OFFLINE}"), 0)?;

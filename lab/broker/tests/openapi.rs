@@ -1,12 +1,13 @@
 //! The served OpenAPI document under schemathesis: no call that it describes is answered with a 5xx.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use coffer_lab_broker::{World, number, take_turn};
+use coffer_lab_broker::{UNLIMITED, World, number, take_turn};
 
 /// The version that this test was written with; its command line changes between major ones.
 const VERSION: &str = "schemathesis>=4.32,<5";
@@ -61,7 +62,7 @@ fn no_call_of_the_openapi_document_is_answered_with_a_fault() {
 }
 
 async fn over(program: &Path) -> Result<()> {
-    let mut world = World::start("").await?;
+    let mut world = World::start(UNLIMITED).await?;
     let folder = tempfile::tempdir()?;
     // Admins' tokens last two hours at most, a run minutes.
     let token = world.admin.token_for(3_600)?;
@@ -75,7 +76,8 @@ async fn over(program: &Path) -> Result<()> {
     command.args(["--max-time", &seconds.to_string(), "--seed", "1", "--workers", "2", "--no-color"]);
     command.args(["--request-timeout", "40", "--continue-on-failure", "--no-shrink"]);
     command.args(["--suppress-health-check", "all", "--generation-database", "none", "--warnings", "off"]);
-    command.args(["--report", "json", "--report-json-path"]).arg(folder.path().join("report.json"));
+    let calls = folder.path().join("calls.ndjson");
+    command.args(["--report", "ndjson", "--report-ndjson-path"]).arg(&calls);
     command.env_remove("HTTPS_PROXY").env_remove("https_proxy").env("NO_PROXY", "127.0.0.1");
     let output = folder.path().join("output");
     command
@@ -100,6 +102,8 @@ async fn over(program: &Path) -> Result<()> {
         text.lines().rev().take(60).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
     };
     println!("{}", tail(&text));
+    let statuses = statuses(&std::fs::read_to_string(&calls)?);
+    println!("answers by status: {statuses:?}");
     world.broker.must_live()?;
     ensure!(
         status.is_some_and(|status| status.success()),
@@ -107,5 +111,19 @@ async fn over(program: &Path) -> Result<()> {
         tail(&text),
         tail(&errors)
     );
+    // A run that was a stranger all the time would find nothing.
+    let good: u64 =
+        statuses.iter().filter(|(status, _)| status.starts_with('2')).map(|(_, count)| count).sum();
+    ensure!(good > 100, "only {good} calls were a success: {statuses:?}");
     Ok(())
+}
+
+/// How many calls were answered with each status.
+fn statuses(report: &str) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    for rest in report.split("\"status_code\":").skip(1) {
+        let status: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();
+        *found.entry(status).or_default() += 1;
+    }
+    found
 }

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use coffer_lab_broker::{OFFLINE, Program};
-use coffer_lab_load::{Admin, Endpoint, Guests, Patience, Tls};
+use coffer_lab_broker::{OFFLINE, Program, UNLIMITED};
+use coffer_lab_load::{Admin, Endpoint, Guests, Patience, Plan, Report, Tls, Until, run};
 use coffer_lab_postgres::Server;
 use tempfile::TempDir;
 
@@ -42,7 +42,7 @@ pub(crate) fn patience() -> Patience {
 }
 
 impl Cluster {
-    /// Starts the replicas, and takes the guests.
+    /// Starts the replicas; they know no guests yet.
     pub(crate) async fn start(database: Server, count: usize) -> Result<Self> {
         let folder = TempDir::with_prefix("coffer-lab-replicas-")?;
         let (url, password) = (database.tcp_url(), database.password_file());
@@ -50,7 +50,7 @@ impl Cluster {
             "[store]\npostgres = {{ url = \"{url}\", password_file = \"{}\" }}\n",
             password.display()
         );
-        let configuration = format!("{store}\n{OFFLINE}");
+        let configuration = format!("{store}\n{UNLIMITED}\n{OFFLINE}");
         let mut replicas = Vec::new();
         for number in 0..count {
             let replica =
@@ -60,16 +60,40 @@ impl Cluster {
         let first = replicas.first().context("no replica")?;
         let tls = Tls::pinned(&std::fs::read_to_string(first.folder.join("tls/ca.pem"))?)?;
         let (database, guests) = (Arc::new(database), Arc::new(Guests::new()));
-        let cluster = Self { database, replicas, guests, tls, configuration, folder };
-        cluster.admin()?.welcome(&cluster.guests).await?;
-        Ok(cluster)
+        Ok(Self { database, replicas, guests, tls, configuration, folder })
     }
 
     /// An admin who knows all replicas.
     pub(crate) fn admin(&self) -> Result<Admin> {
+        self.admin_at(&self.endpoints()?)
+    }
+
+    /// An admin who knows these replicas.
+    pub(crate) fn admin_at(&self, endpoints: &[Endpoint]) -> Result<Admin> {
         let first = self.replicas.first().context("no replica")?;
         let key = std::fs::read_to_string(first.folder.join("admin.key"))?;
-        Admin::new(&self.endpoints()?, &self.tls, &key, patience())
+        Admin::new(endpoints, &self.tls, &key, patience())
+    }
+
+    /// One guest at one replica.
+    pub(crate) async fn guest_at(&self, endpoint: &Endpoint, resource: &str) -> Result<Report> {
+        let resources = vec![resource.to_string()];
+        let plan =
+            Plan { at_once: 1, until: Until::Count(1), resources, patience: patience(), ..Plan::default() };
+        let endpoints = std::slice::from_ref(endpoint);
+        run(plan, self.guests.clone(), endpoints, &self.tls, Arc::default(), |_| ()).await
+    }
+
+    /// Waits until each replica serves guests.
+    pub(crate) async fn agreed(&self, resource: &str) -> Result<()> {
+        let until = Instant::now() + Duration::from_secs(30);
+        for endpoint in self.endpoints()? {
+            while self.guest_at(&endpoint, resource).await?.keys == 0 {
+                ensure!(Instant::now() < until, "{} serves no guests", endpoint.authority());
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+        Ok(())
     }
 
     /// Where the replicas are, also while they are not.

@@ -9,11 +9,12 @@ mod cluster;
 mod rounds;
 mod writers;
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use coffer_lab_broker::{number, take_turn};
-use coffer_lab_load::Dice;
+use coffer_lab_load::{Dice, Terms};
 use coffer_lab_postgres::Server;
 
+use checker::{OPEN, value_of};
 use cluster::Cluster;
 use rounds::{Event, Rounds};
 
@@ -23,6 +24,29 @@ fn replicas_that_are_killed_and_frozen_lose_no_write_and_release_no_key_beyond_i
     let Some(database) = Server::start() else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(all(database)).unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+#[test]
+fn what_one_replica_acknowledged_counts_at_once_at_another_that_knew_it_otherwise() {
+    let _turn = take_turn().unwrap();
+    let Some(database) = Server::start() else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(at_once(database)).unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+async fn at_once(database: Server) -> Result<()> {
+    let cluster = Cluster::start(database, 2).await?;
+    let endpoints = cluster.endpoints()?;
+    let [first, second] = endpoints.as_slice() else { bail!("not two replicas") };
+    // The other replica has read that it takes nobody.
+    let stranger = cluster.guest_at(second, OPEN).await?;
+    ensure!(stranger.keys == 0, "{stranger}");
+    let admin = cluster.admin_at(std::slice::from_ref(first))?;
+    admin.welcome(&cluster.guests).await?;
+    admin.put_resource(OPEN, &value_of(OPEN), Terms::default()).await?;
+    let guest = cluster.guest_at(second, OPEN).await?;
+    ensure!(guest.keys == 1, "a guest was refused by what an acknowledged write had replaced: {guest}");
+    Ok(())
 }
 
 async fn all(database: Server) -> Result<()> {

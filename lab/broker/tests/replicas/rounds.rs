@@ -60,7 +60,9 @@ pub(crate) struct Rounds {
 impl Rounds {
     pub(crate) async fn begin(cluster: Cluster) -> Result<Self> {
         let admin = cluster.admin()?;
+        admin.welcome(&cluster.guests).await?;
         admin.put_resource(OPEN, &value_of(OPEN), Terms::default()).await?;
+        cluster.agreed(OPEN).await?;
         let stop_writers = Arc::new(AtomicBool::new(false));
         let count = |number| tokio::spawn(Counter::new(number).count(admin.clone(), stop_writers.clone()));
         let writers = (0..WRITERS).map(count).collect();
