@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::fetch::{FetchError, FetchSettings, Fetcher};
-use crate::issuer::{Issuer, KeySource};
-use crate::key_set::{KeySet, KeySlot};
+use crate::error::FetchError;
+use crate::fetch::{FetchSettings, Fetcher};
+use crate::issuer::Issuer;
+use crate::key_set::{KeySet, KeySlot, KeySource};
 
 /// The most sources of keys that are kept. Beyond that the one unused for longest goes.
 const MAX_SLOTS: usize = 4096;

@@ -10,9 +10,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{SettingsError, Unauthenticated};
-use crate::identity::{Identity, Scope, Via};
+use crate::identity::{Identity, Via};
 use crate::local::{check_name, check_roles};
 use crate::roles::RoleSet;
+use crate::scope::Scope;
 
 /// The subjectAltName extension (RFC 5280, section 4.2.1.6), and its kinds of names.
 const SUBJECT_ALT_NAME: &str = "2.5.29.17";

@@ -1,12 +1,13 @@
 //! Why somebody is not known, may not, or cannot be told; and why a setting is refused.
 
+use std::time::Duration;
+
 use coffer_core_admin::Role;
 
 use crate::algorithm::Algorithm;
-use crate::fetch::FetchError;
-use crate::identity::Scope;
 use crate::permission::Permission;
 use crate::roles::RoleSet;
+use crate::scope::Scope;
 
 /// The token or certificate shows nobody that is known here. For logs; a caller is told [`Unauthenticated::code`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -257,6 +258,62 @@ pub enum KeyError {
     /// A local key must be of these kinds.
     #[error("a local key is Ed25519 or EC on P-256; this one is for {0}")]
     Local(Algorithm),
+}
+
+/// Why keys could not be fetched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// Nobody fetched them.
+    #[error("they were not fetched")]
+    NotFetched,
+    /// The client cannot be made.
+    #[error("the HTTP client cannot be made: {0}")]
+    Client(String),
+    /// The source does not answer as it should.
+    #[error("{source_url}: {why}")]
+    Failed {
+        /// The address or file.
+        source_url: String,
+        /// Why.
+        why: String,
+    },
+    /// It takes too long.
+    #[error("{source_url}: no answer within {limit:?}")]
+    TimedOut {
+        /// The address or file.
+        source_url: String,
+        /// The bound.
+        limit: Duration,
+    },
+    /// It is too long.
+    #[error("{source_url}: longer than {limit} bytes")]
+    TooLong {
+        /// The address or file.
+        source_url: String,
+        /// The bound.
+        limit: usize,
+    },
+    /// The address may not be asked.
+    #[error(
+        "{0}: not a public address, or neither https nor loopback; the operator can set it for the cluster"
+    )]
+    Unreachable(String),
+    /// The document is not a set of keys.
+    #[error("{source_url}: {why}")]
+    Keys {
+        /// The address or file.
+        source_url: String,
+        /// Why.
+        why: KeyError,
+    },
+    /// The keys that were fetched are too old, and their source fails.
+    #[error("the last keys are {age_s} s old; since then: {why}")]
+    Stale {
+        /// How old.
+        age_s: u64,
+        /// The source's last failure.
+        why: String,
+    },
 }
 
 /// Why keys, issuers or rules are refused when they are set.

@@ -12,11 +12,11 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
 
-use crate::error::KeyError;
-use crate::identity::Scope;
-use crate::issuer::{KeySource, allowed_url};
+use crate::error::FetchError;
+use crate::issuer::allowed_url;
 use crate::json;
-use crate::key_set::{KeySet, KeySlot, MAX_DOCUMENT};
+use crate::key_set::{KeySet, KeySlot, KeySource, MAX_DOCUMENT};
+use crate::scope::Scope;
 
 const MAX_DISCOVERY: usize = 64 << 10;
 
@@ -62,62 +62,6 @@ impl Default for FetchSettings {
             tenants: Reach::default(),
         }
     }
-}
-
-/// Why keys could not be fetched.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FetchError {
-    /// Nobody fetched them.
-    #[error("they were not fetched")]
-    NotFetched,
-    /// The client cannot be made.
-    #[error("the HTTP client cannot be made: {0}")]
-    Client(String),
-    /// The source does not answer as it should.
-    #[error("{source_url}: {why}")]
-    Failed {
-        /// The address or file.
-        source_url: String,
-        /// Why.
-        why: String,
-    },
-    /// It takes too long.
-    #[error("{source_url}: no answer within {limit:?}")]
-    TimedOut {
-        /// The address or file.
-        source_url: String,
-        /// The bound.
-        limit: Duration,
-    },
-    /// It is too long.
-    #[error("{source_url}: longer than {limit} bytes")]
-    TooLong {
-        /// The address or file.
-        source_url: String,
-        /// The bound.
-        limit: usize,
-    },
-    /// The address may not be asked.
-    #[error(
-        "{0}: not a public address, or neither https nor loopback; the operator can set it for the cluster"
-    )]
-    Unreachable(String),
-    /// The document is not a set of keys.
-    #[error("{source_url}: {why}")]
-    Keys {
-        /// The address or file.
-        source_url: String,
-        /// Why.
-        why: KeyError,
-    },
-    /// The keys that were fetched are too old, and their source fails.
-    #[error("the last keys are {age_s} s old; since then: {why}")]
-    Stale {
-        /// How old.
-        age_s: u64,
-        /// The source's last failure.
-        why: String,
-    },
 }
 
 /// Fetches keys.

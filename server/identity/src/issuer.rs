@@ -1,7 +1,6 @@
 //! An issuer of tokens, as it is set: whose keys, for which audience, and which claims make which roles.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use coffer_core_admin::TenantName;
 use reqwest::Url;
@@ -12,11 +11,11 @@ use serde_json::Value;
 use crate::algorithm::Algorithm;
 use crate::claims::ClaimPath;
 use crate::error::SettingsError;
-use crate::identity::Scope;
 use crate::json::short;
-use crate::key_set::{KeySet, KeySlot};
+use crate::key_set::{KeySet, KeySlot, KeySource};
 use crate::local::{check_name, check_roles};
 use crate::roles::RoleSet;
+use crate::scope::Scope;
 
 const MAX_AUDIENCES: usize = 16;
 const MAX_RULES: usize = 64;
@@ -75,21 +74,6 @@ const fn default_lifetime() -> u64 {
 
 const fn default_leeway() -> u64 {
     30
-}
-
-/// Where an issuer's keys come from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum KeySource {
-    /// `{issuer}/.well-known/openid-configuration` says where (OpenID Connect Discovery 1.0, section 4).
-    #[default]
-    Discovery,
-    /// A JWKS at this address.
-    Url(String),
-    /// A JWKS in this file of the broker's machine. Not for tenants' issuers.
-    File(PathBuf),
-    /// A JWKS as text, here.
-    Inline(String),
 }
 
 /// One value of one claim, and the roles that it makes.

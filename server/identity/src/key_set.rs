@@ -1,20 +1,37 @@
 //! An issuer's keys (RFC 7517, section 5).
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::algorithm::Algorithm;
 use crate::error::KeyError;
-use crate::identity::Scope;
-use crate::issuer::KeySource;
 use crate::json;
 use crate::key::PublicKey;
+use crate::scope::Scope;
 
 /// The most keys of one issuer. Large ones publish about a dozen.
 pub const MAX_KEYS: usize = 100;
 /// The longest document with keys.
 pub(crate) const MAX_DOCUMENT: usize = 256 << 10;
+
+/// Where an issuer's keys come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeySource {
+    /// `{issuer}/.well-known/openid-configuration` says where (OpenID Connect Discovery 1.0, section 4).
+    #[default]
+    Discovery,
+    /// A JWKS at this address.
+    Url(String),
+    /// A JWKS in this file of the broker's machine. Not for tenants' issuers.
+    File(PathBuf),
+    /// A JWKS as text, here.
+    Inline(String),
+}
 
 /// Where keys come from, and for whom. What one tenant fetched is not another's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

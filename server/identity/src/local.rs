@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use crate::algorithm::Algorithm;
 use crate::claims::{self, Times};
 use crate::error::{KeyError, SettingsError, Unauthenticated};
-use crate::identity::{Identity, Scope, Via};
+use crate::identity::{Identity, Via};
 use crate::json::short;
 use crate::key::PublicKey;
 use crate::roles::RoleSet;
+use crate::scope::Scope;
 use crate::token::Token;
 
 const CLOCK_SKEW_S: u64 = 60;

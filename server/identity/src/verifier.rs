@@ -11,14 +11,14 @@ use serde_json::{Map, Value};
 use crate::algorithm::Algorithm;
 use crate::certificate::{CertificateRule, ClientCertificate};
 use crate::claims::{ClaimPath, Times, audiences};
-use crate::error::{SettingsError, Unauthenticated};
-use crate::fetch::FetchError;
-use crate::identity::{Identity, Scope, Via};
+use crate::error::{FetchError, SettingsError, Unauthenticated};
+use crate::identity::{Identity, Via};
 use crate::issuer::{Issuer, IssuerSettings, SpeaksFor};
 use crate::json::short;
 use crate::key_set::{KeySet, KeySlot};
 use crate::local::{LocalKey, LocalKeys};
 use crate::roles::RoleSet;
+use crate::scope::Scope;
 use crate::token::Token;
 
 /// The most issuers of one scope.

@@ -14,10 +14,13 @@ use serde_json::{Value, json};
 use super::{NOW, Signer, roles, tenant};
 use crate::authenticator::{Authenticator, Presented};
 use crate::cache::{CacheTimes, KeyCache};
+use crate::error::FetchError;
 use crate::error::Unauthenticated;
-use crate::fetch::{FetchError, FetchSettings, Proxy, Reach};
-use crate::identity::{Identity, Scope};
-use crate::issuer::{Issuer, IssuerSettings, KeySource};
+use crate::fetch::{FetchSettings, Proxy, Reach};
+use crate::identity::Identity;
+use crate::issuer::{Issuer, IssuerSettings};
+use crate::key_set::KeySource;
+use crate::scope::Scope;
 use crate::verifier::{Asked, Verifier};
 
 /// An issuer that answers what it is told to, and counts.

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::{NOW, RSA, Signer, roles, tenant, with};
 use crate::error::{KeyError, SettingsError, Unauthenticated};
-use crate::identity::{Identity, Scope, Via};
+use crate::identity::{Identity, Via};
 use crate::local::LocalKey;
+use crate::scope::Scope;
 use crate::verifier::{Asked, Verifier};
 
 fn key(name: &str, signer: &Signer, role: Role) -> LocalKey {

@@ -20,8 +20,8 @@ use coffer_core_admin::Role;
 use coffer_verify_x509::der::Reader;
 use serde_json::{Value, json};
 
-use crate::identity::Scope;
 use crate::roles::RoleSet;
+use crate::scope::Scope;
 
 pub(super) const NOW: u64 = 1_800_000_000;
 

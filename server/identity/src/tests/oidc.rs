@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use super::{NOW, RSA, Signer, b64, roles, set, tenant, with};
 use crate::error::{SettingsError, Unauthenticated};
-use crate::identity::{Identity, Scope, Via};
+use crate::identity::{Identity, Via};
 use crate::issuer::{Issuer, IssuerSettings};
 use crate::permission::Permission;
+use crate::scope::Scope;
 use crate::verifier::{Asked, Verifier};
 
 const ISSUER: &str = "https://idp.example";
