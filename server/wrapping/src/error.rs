@@ -206,6 +206,14 @@ codes! {
     Self::NoRandomness => "wrapping.no-randomness", 500;
 }
 
+/// Refuses what is more than the bound.
+pub(crate) fn most(what: &'static str, found: usize, most: usize) -> Result<(), WrapError> {
+    match found <= most {
+        true => Ok(()),
+        false => Err(WrapError::TooMuch { what, found, most }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -106,9 +106,9 @@ impl<O> Matched<O> {
 
 /// Finds the route of a request that is within bounds.
 pub(crate) fn find<O>(routes: &'static [Route<O>], request: &Request<'_>) -> Result<Matched<O>, WrapError> {
-    crate::seal::most("the path in bytes", request.path.len(), MAX_PATH)?;
-    crate::seal::most("the query in bytes", request.query.len(), MAX_PATH)?;
-    crate::seal::most("the body in bytes", request.body.len(), MAX_BODY)?;
+    crate::error::most("the path in bytes", request.path.len(), MAX_PATH)?;
+    crate::error::most("the query in bytes", request.query.len(), MAX_PATH)?;
+    crate::error::most("the body in bytes", request.body.len(), MAX_BODY)?;
     let query: Vec<(String, String)> =
         form_urlencoded::parse(request.query.as_bytes()).into_owned().collect();
     let asked = |route: &Route<O>| {

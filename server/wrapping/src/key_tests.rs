@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::options::{DataKeyBits, Derivation, MAX_ATTRIBUTES, MAX_TEXT};
 
 const NOW: Moment = Moment(1_700_000_000_123);
 

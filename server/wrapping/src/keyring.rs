@@ -11,8 +11,9 @@ use aws_lc_rs::rand;
 use coffer_core_secret::SecretBytes;
 use zeroize::Zeroizing;
 
+use crate::error::most;
 use crate::key::Use;
-use crate::seal::{MAX_PLAINTEXT, most};
+use crate::seal::MAX_PLAINTEXT;
 use crate::{
     Binding, Change, Deletion, KeyName, KeyOptions, KeyTable, Moment, Replaced, VersionState, WrapError,
     Wrapped, WrappingKey,

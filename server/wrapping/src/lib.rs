@@ -24,6 +24,7 @@ mod key;
 mod keyring;
 mod memory;
 mod name;
+mod options;
 mod record;
 mod seal;
 mod table;
@@ -32,13 +33,13 @@ pub mod transit;
 
 pub use error::WrapError;
 pub use exchange::{Answer, Ask, Permission, Permitted, Request, Route, authorize};
-pub use key::{
-    Advice, Change, DataKeyBits, Deletion, Derivation, KeyOptions, MAX_ATTRIBUTES, MAX_TEXT, MAX_USES,
-    MAX_VERSIONS, PlaintextOverTls, VersionInfo, VersionState, WrappingKey,
-};
+pub use key::{Advice, Change, MAX_USES, MAX_VERSIONS, VersionInfo, VersionState, WrappingKey};
 pub use keyring::{Held, Keyring};
 pub use memory::MemoryTable;
 pub use name::{KeyName, NotAKeyName};
+pub use options::{
+    DataKeyBits, Deletion, Derivation, KeyOptions, MAX_ATTRIBUTES, MAX_TEXT, PlaintextOverTls,
+};
 pub use seal::{Binding, MAX_BINDING, MAX_PLAINTEXT, Wrapped};
 pub use table::{KeyTable, Replaced, TableFault};
 

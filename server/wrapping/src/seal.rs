@@ -9,6 +9,7 @@ use aws_lc_rs::{hmac, rand};
 use coffer_core_secret::{Secret, SecretBytes};
 use zeroize::Zeroizing;
 
+use crate::error::most;
 use crate::{Derivation, KeyName, WrapError};
 
 /// The longest plaintext that is wrapped.
@@ -121,12 +122,5 @@ impl Place<'_> {
             binding.associated_data,
         ]
         .concat()
-    }
-}
-
-pub(crate) fn most(what: &'static str, found: usize, most: usize) -> Result<(), WrapError> {
-    match found <= most {
-        true => Ok(()),
-        false => Err(WrapError::TooMuch { what, found, most }),
     }
 }

@@ -103,7 +103,7 @@ const MAX_FORM: usize = 64 << 10;
 
 /// Reads a body that describes or changes a key, which has no reason to be long.
 pub(crate) fn read_form<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, WrapError> {
-    crate::seal::most("the body in bytes", body.len(), MAX_FORM)?;
+    crate::error::most("the body in bytes", body.len(), MAX_FORM)?;
     read(body)
 }
 

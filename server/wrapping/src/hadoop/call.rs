@@ -202,7 +202,7 @@ fn read_body(matched: &Matched<Operation>, body: &[u8]) -> Result<Body, WrapErro
         Operation::KeysMetadata => {
             let names = matched.query.iter().filter(|(key, _)| key == "key");
             let names: Vec<_> = names.map(|(_, name)| KeyName::parse(name)).collect::<Result<_, _>>()?;
-            crate::seal::most("the number of keys", names.len(), MAX_NAMES)?;
+            crate::error::most("the number of keys", names.len(), MAX_NAMES)?;
             Body::Keys(names)
         }
         Operation::Roll => {

@@ -351,7 +351,7 @@ fn crypt(operation: Operation, form: CryptForm) -> Result<Crypt, WrapError> {
     for mut form in batch.0 {
         let reference = form.reference.take();
         let length = reference.as_ref().map_or(0, String::len);
-        crate::seal::most("a reference in bytes", length, MAX_REFERENCE)?;
+        crate::error::most("a reference in bytes", length, MAX_REFERENCE)?;
         references.push(reference);
         items.push(item(operation, form));
     }
