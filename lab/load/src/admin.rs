@@ -10,9 +10,9 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Map, Value, json};
 
-use crate::endpoint::{Endpoint, Tls};
+use crate::endpoint::{Endpoint, Protocol, Tls};
 use crate::guests::Guests;
-use crate::link::{Answer, Call, CallError, Link, Protocol};
+use crate::link::{Answer, Call, CallError, Link};
 use crate::route::{Patience, Route};
 
 /// As long as a slow upload and two clocks that differ.

@@ -12,7 +12,14 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::link::Protocol;
+/// What is spoken over TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Protocol {
+    /// HTTP/1.1, one call at a time on a connection.
+    Http1,
+    /// HTTP/2, many calls at a time.
+    Http2,
+}
 
 /// One base URL, resolved.
 #[derive(Clone, Debug)]

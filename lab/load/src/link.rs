@@ -12,21 +12,12 @@ use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::Mutex;
 
-use crate::endpoint::{Endpoint, Tls};
+use crate::endpoint::{Endpoint, Protocol, Tls};
 
 /// An answer is not longer than this: a verdict with all of a guest's events fits.
 const ANSWER_LIMIT: usize = 8 << 20;
 /// How long a link that failed is left alone while there are others.
 const REST: Duration = Duration::from_millis(500);
-
-/// What is spoken over TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Protocol {
-    /// HTTP/1.1, one call at a time on a connection.
-    Http1,
-    /// HTTP/2, many calls at a time.
-    Http2,
-}
 
 /// A request that can be sent again.
 #[derive(Clone)]

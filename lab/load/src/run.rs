@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use coffer_lab_testpki::TpmFixture;
 
-use crate::endpoint::{Endpoint, Tls};
-use crate::flow::{self, Carry, Ended, Visit};
+use crate::ending::Ended;
+use crate::endpoint::{Endpoint, Protocol, Tls};
+use crate::flow::{self, Carry, Visit};
 use crate::guests::Guests;
-use crate::link::{Link, Protocol};
+use crate::link::Link;
 use crate::process;
 use crate::report::Report;
 use crate::route::{Patience, Route};

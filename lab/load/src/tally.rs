@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::flow::{Ended, Step};
+use crate::ending::{Ended, Step};
 use crate::histogram::Histogram;
 
 /// Counts of one worker, or of all of them.

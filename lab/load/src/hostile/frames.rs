@@ -7,8 +7,7 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::LONGEST;
-use crate::endpoint::{Loopback, Tls};
-use crate::link::Protocol;
+use crate::endpoint::{Loopback, Protocol, Tls};
 
 /// No bomb has more frames.
 const MOST_FRAMES: usize = 1_000_000;

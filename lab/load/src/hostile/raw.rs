@@ -4,8 +4,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use crate::endpoint::{Loopback, Tls};
-use crate::link::Protocol;
+use crate::endpoint::{Loopback, Protocol, Tls};
 
 /// A head of an answer is not longer, nor is a body that is kept.
 const LIMIT: usize = 1 << 20;
