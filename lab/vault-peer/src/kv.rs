@@ -6,15 +6,18 @@ use axum::http::Method;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::route::{Answer, absent, data, error, nothing};
-use crate::state::{Space, State};
+use crate::answer::{Answer, absent, data, error, nothing};
 
 /// Versions beyond these are forgotten, the oldest first.
 const KEPT: usize = 10;
 
+/// The secrets of one mount, by path.
+#[derive(Default)]
+pub(crate) struct Secrets(BTreeMap<String, Secret>);
+
 /// A secret with its versions.
 #[derive(Default)]
-pub(crate) struct Secret {
+struct Secret {
     versions: BTreeMap<u64, Version>,
     newest: u64,
 }
@@ -26,9 +29,10 @@ struct Version {
     destroyed: bool,
 }
 
-impl Space {
-    pub(crate) fn kv_put(&mut self, mount: &str, path: &str, value: Value) -> u64 {
-        let secret = self.kv.entry(mount.into()).or_default().entry(path.into()).or_default();
+impl Secrets {
+    /// Writes a new version; gives its number.
+    pub(crate) fn put(&mut self, path: &str, value: Value) -> u64 {
+        let secret = self.0.entry(path.into()).or_default();
         secret.newest += 1;
         let version =
             Version { data: Some(value), created: time(), deleted: String::new(), destroyed: false };
@@ -52,11 +56,9 @@ impl Version {
     }
 }
 
-/// Answers a call on an engine. `rest` is what follows the mount.
+/// Answers a call. `rest` is what follows the mount.
 pub(crate) fn answer(
-    state: &mut State,
-    space: &str,
-    mount: &str,
+    engine: &mut Secrets,
     method: &Method,
     rest: &str,
     query: Option<&str>,
@@ -66,11 +68,10 @@ pub(crate) fn answer(
     if path.is_empty() && method != "LIST" {
         return error(404, "unsupported path");
     }
-    let space = state.space(space);
-    let secrets = space.kv.entry(mount.into()).or_default();
+    let secrets = &mut engine.0;
     match (call, method.as_str()) {
         ("data", "GET") => read(secrets.get(path), query),
-        ("data", "POST" | "PUT") => write(space, mount, path, body),
+        ("data", "POST" | "PUT") => write(engine, path, body),
         ("data", "DELETE") => {
             if let Some(secret) = secrets.get_mut(path)
                 && let Some(version) = secret.versions.get_mut(&secret.newest)
@@ -122,17 +123,17 @@ fn read(secret: Option<&Secret>, query: Option<&str>) -> Answer {
     }
 }
 
-fn write(space: &mut Space, mount: &str, path: &str, body: &Value) -> Answer {
+fn write(secrets: &mut Secrets, path: &str, body: &Value) -> Answer {
     let Some(value) = body.get("data").filter(|value| value.is_object()) else {
         return error(400, "no data provided");
     };
-    let newest = space.kv.get(mount).and_then(|secrets| secrets.get(path)).map_or(0, |secret| secret.newest);
+    let newest = secrets.0.get(path).map_or(0, |secret| secret.newest);
     let expected = body.pointer("/options/cas").and_then(Value::as_u64);
     if expected.is_some_and(|expected| expected != newest) {
         return error(400, "check-and-set parameter did not match the current version");
     }
-    let number = space.kv_put(mount, path, value.clone());
-    let created = space.kv.get(mount).and_then(|secrets| secrets.get(path)?.versions.get(&number));
+    let number = secrets.put(path, value.clone());
+    let created = secrets.0.get(path).and_then(|secret| secret.versions.get(&number));
     data(created.map(|version| version.metadata(number)).unwrap_or_default())
 }
 

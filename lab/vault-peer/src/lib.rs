@@ -3,8 +3,10 @@
 //! It is ours and not Vault: what passes here was not shown to pass there. It keeps everything in memory, over plain
 //! HTTP on a loopback address. Left out: what Coffer does not call, storage, policies beyond paths and capabilities.
 
+mod answer;
 mod fault;
 mod kv;
+mod random;
 mod route;
 mod state;
 mod token;
@@ -100,27 +102,27 @@ impl Peer {
 
     /// Writes a new version of a secret in the KV engine `secret/` of a namespace (empty for the root one).
     pub fn put(&self, namespace: &str, path: &str, data: serde_json::Value) -> u64 {
-        self.shared.state().space(namespace).kv_put("secret", path, data)
+        self.shared.state().space(namespace).kv("secret").put(path, data)
     }
 
     /// Makes a transit key in the engine `transit/`.
     pub fn create_key(&self, name: &str) {
-        self.shared.state().space("").transit_create("transit", name);
+        self.shared.state().space("").transit("transit").create(name);
     }
 
     /// Adds a version to a transit key.
     pub fn rotate_key(&self, name: &str) {
-        self.shared.state().space("").transit_rotate("transit", name);
+        self.shared.state().space("").transit("transit").rotate(name);
     }
 
     /// Refuses ciphertexts of versions below this one.
     pub fn min_decryption_version(&self, name: &str, version: u64) {
-        self.shared.state().space("").transit_minimum("transit", name, version);
+        self.shared.state().space("").transit("transit").minimum(name, version);
     }
 
     /// Removes a transit key.
     pub fn delete_key(&self, name: &str) {
-        self.shared.state().space("").transit_delete("transit", name);
+        self.shared.state().space("").transit("transit").delete(name);
     }
 
     /// Seals or unseals.

@@ -1,62 +1,17 @@
-//! From a request to the engine that answers it, and to the answer's form.
+//! From a request to the engine that answers it.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State as Extracted;
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::state::{State, random_hex};
+use crate::answer::{Answer, error};
+use crate::state::State;
 use crate::{Shared, kv, token, transit};
-
-/// An answer before it is a response.
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: Option<Value>,
-}
-
-pub(crate) fn ok(body: Value) -> Answer {
-    Answer { status: 200, body: Some(body) }
-}
-
-pub(crate) fn data(data: Value) -> Answer {
-    ok(json!({
-        "request_id": random_hex(16),
-        "lease_id": "",
-        "renewable": false,
-        "lease_duration": 0,
-        "data": data,
-        "wrap_info": null,
-        "warnings": null,
-        "auth": null,
-    }))
-}
-
-pub(crate) fn nothing() -> Answer {
-    Answer { status: 204, body: None }
-}
-
-pub(crate) fn error(status: u16, why: &str) -> Answer {
-    Answer { status, body: Some(json!({ "errors": [why] })) }
-}
-
-/// What an engine says of what it does not have.
-pub(crate) fn absent() -> Answer {
-    Answer { status: 404, body: Some(json!({ "errors": [] })) }
-}
-
-impl IntoResponse for Answer {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        match self.body {
-            Some(body) => (status, axum::Json(body)).into_response(),
-            None => status.into_response(),
-        }
-    }
-}
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new().fallback(handle).with_state(shared)
@@ -145,10 +100,10 @@ fn answer(
     let space = state.space(&namespace);
     let (kv, transit) = (space.kv.keys().cloned().collect(), space.transit.keys().cloned().collect());
     if let Some((mount, rest)) = mounted(kv) {
-        return kv::answer(state, &namespace, &mount, method, &rest, query, &body);
+        return kv::answer(space.kv(&mount), method, &rest, query, &body);
     }
     if let Some((mount, rest)) = mounted(transit) {
-        return transit::answer(state, &namespace, &mount, method, &rest, &body, may_create);
+        return transit::answer(space.transit(&mount), method, &rest, &body, may_create);
     }
     error(404, &no_route(path))
 }

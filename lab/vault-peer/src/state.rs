@@ -1,13 +1,10 @@
 //! What the server knows: tokens, policies, roles, and the namespaces with their engines.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use aws_lc_rs::rand;
-
 use crate::fault::Fault;
-use crate::kv::Secret;
-use crate::transit::TransitKey;
+use crate::{kv, random, transit};
 
 /// All of it.
 pub(crate) struct State {
@@ -57,16 +54,28 @@ pub(crate) struct KubernetesRole {
 
 /// A namespace.
 pub(crate) struct Space {
-    pub(crate) kv: HashMap<String, BTreeMap<String, Secret>>,
-    pub(crate) transit: HashMap<String, BTreeMap<String, TransitKey>>,
+    pub(crate) kv: HashMap<String, kv::Secrets>,
+    pub(crate) transit: HashMap<String, transit::Keys>,
 }
 
 impl Default for Space {
     fn default() -> Self {
         Self {
-            kv: HashMap::from([("secret".to_owned(), BTreeMap::new())]),
-            transit: HashMap::from([("transit".to_owned(), BTreeMap::new())]),
+            kv: HashMap::from([("secret".to_owned(), kv::Secrets::default())]),
+            transit: HashMap::from([("transit".to_owned(), transit::Keys::default())]),
         }
+    }
+}
+
+impl Space {
+    /// The KV engine at a mount.
+    pub(crate) fn kv(&mut self, mount: &str) -> &mut kv::Secrets {
+        self.kv.entry(mount.to_owned()).or_default()
+    }
+
+    /// The transit engine at a mount.
+    pub(crate) fn transit(&mut self, mount: &str) -> &mut transit::Keys {
+        self.transit.entry(mount.to_owned()).or_default()
     }
 }
 
@@ -110,7 +119,7 @@ impl State {
     }
 
     pub(crate) fn issue(&mut self, policies: &[&str], ttl: Duration, max: Duration) -> String {
-        let name = format!("hvs.{}", random_hex(24));
+        let name = format!("hvs.{}", random::hex(24));
         let mut policies: Vec<String> = policies.iter().map(|&policy| policy.into()).collect();
         policies.push("default".into());
         let latest = (max > Duration::ZERO).then_some(self.now + max);
@@ -141,7 +150,7 @@ impl State {
         max: Duration,
         uses: u32,
     ) -> (String, String) {
-        let (role_id, secret_id) = (random_hex(16), random_hex(16));
+        let (role_id, secret_id) = (random::hex(16), random::hex(16));
         let policies = policies.iter().map(|&policy| policy.into()).collect();
         let secret_ids = HashMap::from([(secret_id.clone(), uses)]);
         self.approles.insert(role_id.clone(), AppRole { policies, ttl, max, secret_ids });
@@ -152,10 +161,4 @@ impl State {
         let policies = policies.iter().map(|&policy| policy.into()).collect();
         self.kubernetes.insert(role.to_owned(), KubernetesRole { jwt: jwt.to_owned(), policies, ttl });
     }
-}
-
-pub(crate) fn random_hex(bytes: usize) -> String {
-    let mut random = vec![0; bytes];
-    rand::fill(&mut random).expect("the system's random source");
-    hex::encode(random)
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use axum::http::Method;
 use serde_json::{Value, json};
 
-use crate::route::{Answer, data, error, ok};
+use crate::answer::{Answer, data, error, nothing, ok};
+use crate::random;
 use crate::state::State;
 
 /// Answers a call with a token about itself.
@@ -15,7 +16,7 @@ pub(crate) fn own(state: &mut State, name: &str, method: &Method, call: &str) ->
         ("renew-self", "POST" | "PUT") => renew(state, name),
         ("revoke-self", "POST" | "PUT") => {
             state.tokens.remove(name);
-            crate::route::nothing()
+            nothing()
         }
         _ => error(404, "unsupported path"),
     }
@@ -81,7 +82,7 @@ pub(crate) fn login(state: &mut State, method: &str, body: &Value) -> Answer {
 
 fn granted(name: &str, lease: Duration, policies: &[String]) -> Answer {
     ok(json!({
-        "request_id": crate::state::random_hex(16),
+        "request_id": random::hex(16),
         "lease_id": "",
         "renewable": false,
         "lease_duration": 0,
@@ -89,7 +90,7 @@ fn granted(name: &str, lease: Duration, policies: &[String]) -> Answer {
         "warnings": null,
         "auth": {
             "client_token": name,
-            "accessor": crate::state::random_hex(12),
+            "accessor": random::hex(12),
             "policies": policies,
             "token_policies": policies,
             "metadata": {},

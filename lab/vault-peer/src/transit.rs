@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use aws_lc_rs::rand;
 use axum::http::Method;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::route::{Answer, absent, data, error, nothing};
-use crate::state::{Space, State};
+use crate::answer::{Answer, absent, data, error, nothing};
+use crate::random;
+
+/// The keys of one mount, by name.
+#[derive(Default)]
+pub(crate) struct Keys(BTreeMap<String, TransitKey>);
 
 /// A key with its versions, from 1.
-pub(crate) struct TransitKey {
+struct TransitKey {
     versions: BTreeMap<u64, [u8; 32]>,
     minimum: u64,
     deletable: bool,
@@ -21,7 +24,7 @@ pub(crate) struct TransitKey {
 
 impl TransitKey {
     fn new() -> Self {
-        Self { versions: BTreeMap::from([(1, random())]), minimum: 1, deletable: false }
+        Self { versions: BTreeMap::from([(1, random::array())]), minimum: 1, deletable: false }
     }
 
     fn latest(&self) -> u64 {
@@ -30,7 +33,7 @@ impl TransitKey {
 
     fn encrypt(&self, plain: &[u8], associated: &[u8]) -> String {
         let version = self.latest();
-        let nonce: [u8; NONCE_LEN] = random();
+        let nonce: [u8; NONCE_LEN] = random::array();
         let mut sealed = plain.to_vec();
         cipher(&self.versions[&version])
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(associated), &mut sealed)
@@ -66,92 +69,75 @@ impl TransitKey {
     }
 }
 
-impl Space {
-    fn transit_key(&mut self, mount: &str, name: &str) -> &mut TransitKey {
-        self.transit.entry(mount.into()).or_default().entry(name.into()).or_insert_with(TransitKey::new)
+impl Keys {
+    fn key(&mut self, name: &str) -> &mut TransitKey {
+        self.0.entry(name.into()).or_insert_with(TransitKey::new)
     }
 
-    pub(crate) fn transit_create(&mut self, mount: &str, name: &str) {
-        self.transit_key(mount, name);
+    pub(crate) fn create(&mut self, name: &str) {
+        self.key(name);
     }
 
-    pub(crate) fn transit_rotate(&mut self, mount: &str, name: &str) {
-        let key = self.transit_key(mount, name);
-        key.versions.insert(key.latest() + 1, random());
+    pub(crate) fn rotate(&mut self, name: &str) {
+        let key = self.key(name);
+        key.versions.insert(key.latest() + 1, random::array());
     }
 
-    pub(crate) fn transit_minimum(&mut self, mount: &str, name: &str, version: u64) {
-        self.transit_key(mount, name).minimum = version;
+    pub(crate) fn minimum(&mut self, name: &str, version: u64) {
+        self.key(name).minimum = version;
     }
 
-    pub(crate) fn transit_delete(&mut self, mount: &str, name: &str) {
-        self.transit.entry(mount.into()).or_default().remove(name);
+    pub(crate) fn delete(&mut self, name: &str) {
+        self.0.remove(name);
     }
 }
 
-/// Answers a call on an engine. `rest` is what follows the mount; `may_create` is the token's capability to make keys.
-pub(crate) fn answer(
-    state: &mut State,
-    space: &str,
-    mount: &str,
-    method: &Method,
-    rest: &str,
-    body: &Value,
-    may_create: bool,
-) -> Answer {
-    let space = state.space(space);
+/// Answers a call. `rest` is what follows the mount; `may_create` is the token's capability to make keys.
+pub(crate) fn answer(keys: &mut Keys, method: &Method, rest: &str, body: &Value, may_create: bool) -> Answer {
     let parts: Vec<&str> = rest.split('/').collect();
     let writes = matches!(method.as_str(), "POST" | "PUT");
     match (parts.as_slice(), writes) {
-        (["keys", name], true) => create(space, mount, name, body),
-        (["keys", name], false) if method == Method::GET => space
-            .transit
-            .get(mount)
-            .and_then(|keys| keys.get(*name))
-            .map_or_else(absent, |key| describe(name, key)),
-        (["keys", name], false) if method == Method::DELETE => delete(space, mount, name),
+        (["keys", name], true) => create(keys, name, body),
+        (["keys", name], false) if method == Method::GET => {
+            keys.0.get(*name).map_or_else(absent, |key| describe(name, key))
+        }
+        (["keys", name], false) if method == Method::DELETE => delete(keys, name),
         (["keys", name, "rotate"], true) => {
-            space.transit_rotate(mount, name);
+            keys.rotate(name);
             nothing()
         }
-        (["keys", name, "config"], true) => configure(space.transit_key(mount, name), body),
+        (["keys", name, "config"], true) => configure(keys.key(name), body),
         (["encrypt", name], true) => {
-            let keys = space.transit.entry(mount.into()).or_default();
             // A token that may create gets the key made by its first use.
-            if !keys.contains_key(*name) && may_create {
-                keys.insert((*name).to_owned(), TransitKey::new());
+            if may_create {
+                keys.create(name);
             }
-            with_key(space, mount, name, |key| encrypt(key, body))
+            with_key(keys, name, |key| encrypt(key, body))
         }
-        (["decrypt", name], true) => with_key(space, mount, name, |key| {
+        (["decrypt", name], true) => with_key(keys, name, |key| {
             let plain = opened(key, body)?;
             Ok(data(json!({ "plaintext": STANDARD.encode(plain) })))
         }),
-        (["rewrap", name], true) => with_key(space, mount, name, |key| {
+        (["rewrap", name], true) => with_key(keys, name, |key| {
             let plain = opened(key, body)?;
             let ciphertext = key.encrypt(&plain, &associated(body)?);
             Ok(data(json!({ "ciphertext": ciphertext, "key_version": key.latest() })))
         }),
         (["datakey", form @ ("plaintext" | "wrapped"), name], true) => {
-            with_key(space, mount, name, |key| data_key(key, form, body))
+            with_key(keys, name, |key| data_key(key, form, body))
         }
         _ => error(404, "unsupported path"),
     }
 }
 
-fn with_key(
-    space: &mut Space,
-    mount: &str,
-    name: &str,
-    work: impl FnOnce(&TransitKey) -> Result<Answer, Answer>,
-) -> Answer {
-    match space.transit.get(mount).and_then(|keys| keys.get(name)) {
+fn with_key(keys: &Keys, name: &str, work: impl FnOnce(&TransitKey) -> Result<Answer, Answer>) -> Answer {
+    match keys.0.get(name) {
         Some(key) => work(key).unwrap_or_else(|refusal| refusal),
         None => error(400, "encryption key not found"),
     }
 }
 
-fn create(space: &mut Space, mount: &str, name: &str, body: &Value) -> Answer {
+fn create(keys: &mut Keys, name: &str, body: &Value) -> Answer {
     match body.get("type").and_then(Value::as_str).unwrap_or("aes256-gcm96") {
         "aes256-gcm96" => {}
         other => return error(400, &format!("this peer has no keys of the type {other}")),
@@ -159,7 +145,7 @@ fn create(space: &mut Space, mount: &str, name: &str, body: &Value) -> Answer {
     if body.get("derived").and_then(Value::as_bool).unwrap_or_default() {
         return error(400, "this peer has no derived keys");
     }
-    let key = space.transit_key(mount, name);
+    let key = keys.key(name);
     describe(name, key)
 }
 
@@ -198,12 +184,12 @@ fn configure(key: &mut TransitKey, body: &Value) -> Answer {
     nothing()
 }
 
-fn delete(space: &mut Space, mount: &str, name: &str) -> Answer {
-    match space.transit.get(mount).and_then(|keys| keys.get(name)) {
+fn delete(keys: &mut Keys, name: &str) -> Answer {
+    match keys.0.get(name) {
         None => error(400, &format!("could not delete key; not found: {name}")),
         Some(key) if !key.deletable => error(400, "deletion is not allowed for this key"),
         Some(_) => {
-            space.transit_delete(mount, name);
+            keys.delete(name);
             nothing()
         }
     }
@@ -229,7 +215,7 @@ fn data_key(key: &TransitKey, form: &str, body: &Value) -> Result<Answer, Answer
         128 | 256 | 512 => vec![0; usize::try_from(bits / 8).unwrap_or(32)],
         _ => return Err(error(400, "invalid bit length")),
     };
-    rand::fill(&mut made).expect("the system's random source");
+    random::fill(&mut made);
     let ciphertext = key.encrypt(&made, &associated(body)?);
     let mut answer = json!({ "ciphertext": ciphertext, "key_version": key.latest() });
     if form == "plaintext" {
@@ -245,10 +231,4 @@ fn associated(body: &Value) -> Result<Vec<u8>, Answer> {
 
 fn cipher(key: &[u8; 32]) -> LessSafeKey {
     LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("a key of 32 bytes"))
-}
-
-fn random<const N: usize>() -> [u8; N] {
-    let mut random = [0; N];
-    rand::fill(&mut random).expect("the system's random source");
-    random
 }
