@@ -125,7 +125,7 @@ fn new_keys_leave_everything_readable() {
     let (code, findings, _) = run(&mut broker(&data), &["doctor"]);
     assert_eq!(code, 3, "{findings:#}");
     assert!(
-        findings.as_array().unwrap().iter().any(|one| one["state"] == "problem" && one["what"] == "records")
+        findings.as_array().unwrap().iter().any(|one| one["state"] == "problem" && one["what"] == "store")
     );
 }
 

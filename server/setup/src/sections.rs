@@ -263,7 +263,7 @@ impl PluginSection {
     }
 }
 
-fn private(path: &PathBuf) -> Result<SecretBytes, SetupError> {
+fn private(path: &std::path::Path) -> Result<SecretBytes, SetupError> {
     let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
     files::read_private(path)?.ok_or_else(|| SetupError::file("cannot read", path)(missing()))
 }

@@ -182,7 +182,7 @@ fn a_healthy_broker_has_no_problem_and_each_defect_is_found_by_name() {
     problem(&config, "master key");
     fs::write(&key, [7; 32]).unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    problem(&config, "records");
+    problem(&config, "store");
     fs::write(&key, content).unwrap();
     let ca = config.data_dir.join("tls/ca.pem");
     fs::write(&ca, "no certificate").unwrap();
