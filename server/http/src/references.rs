@@ -93,7 +93,7 @@ pub(crate) enum NotTaken {
     Form(String),
     #[error("{0}")]
     Signature(String),
-    #[error("the tenant takes signed reference values only, and these are not signed; sign them with `coffer measure --sign`")]
+    #[error("the tenant takes signed reference values only, and these are not signed; sign them with `coffer measure --corim FILE --sign-key KEY`")]
     Unsigned,
     #[error("the document is signed, and none of the tenant's keys for that verifies it; put the signer's key with `coffer ref signer add`")]
     Stranger,

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use coffer_core_admin::TenantName;
 use coffer_core_protocol::error::Code;
+use tracing::Instrument;
 
 use crate::broker::Broker;
 use crate::call::{blocking, failed};
@@ -69,8 +70,11 @@ async fn counted(State(broker): State<Broker>, path: Option<MatchedPath>, reques
     let begun = Instant::now();
     let known = path.as_ref().and_then(|path| ROUTES.iter().find(|route| route.path == path.as_str()));
     let method = request.method().clone();
-    let response = next.run(request).await;
     let name = known.map_or("other", |route| route.path);
+    let tenant = request.extensions().get::<Arc<Tenant>>().map(|tenant| tenant.name.to_string());
+    let span = tracing::info_span!("call", route = name, %method, tenant, status = tracing::field::Empty);
+    let response = next.run(request).instrument(span.clone()).await;
+    span.record("status", response.status().as_u16());
     broker.inner().metrics.called(name, &method, response.status(), begun.elapsed());
     response
 }

@@ -77,9 +77,15 @@ const SHARED_CA: &str = "tls/ca.pem";
 /// Takes the authority that the replicas share; the first one makes it.
 fn take_shared(rows: &Scope, key_path: &Path, ca_path: &Path, now: jiff::Timestamp) -> Result<(), OpenError> {
     if rows.get(Table::Keys, SHARED_KEY)?.is_none() {
-        let key = KeyPair::generate().map_err(failed)?;
-        let ca = authority_params(now)?.self_signed(&key).map_err(failed)?.pem();
-        let pem = SecretBytes::new(key.serialize_pem().into_bytes());
+        // One broker that becomes several keeps its authority: clients have pinned it.
+        let (pem, ca) = match (files::read_private(key_path)?, std::fs::read_to_string(ca_path)) {
+            (Some(pem), Ok(ca)) => (pem, ca),
+            _ => {
+                let key = KeyPair::generate().map_err(failed)?;
+                let ca = authority_params(now)?.self_signed(&key).map_err(failed)?.pem();
+                (SecretBytes::new(key.serialize_pem().into_bytes()), ca)
+            }
+        };
         // In one transaction, so that no replica sees the key of one and the certificate of another.
         rows.transact(|rows| {
             if rows.get(Table::Keys, SHARED_KEY)?.is_none() {

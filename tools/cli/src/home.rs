@@ -70,6 +70,14 @@ pub(crate) struct BrokerAccess {
 }
 
 impl BrokerAccess {
+    /// The address for guests: with the tenant in its path, if one was named.
+    pub(crate) fn guest_url(&self) -> String {
+        match &self.tenant {
+            Some(tenant) => format!("{}/t/{tenant}", self.url),
+            None => self.url.clone(),
+        }
+    }
+
     /// A client with the admin's key or token, at the tenant that was named.
     pub(crate) fn admin(&self) -> Result<AdminClient> {
         let admin = match &self.credential {

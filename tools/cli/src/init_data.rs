@@ -15,7 +15,6 @@ use coffer_host_vmm::qemu;
 use coffer_tools_images::{Layout, Source, Transport, resolve};
 use serde_json::json;
 
-use crate::home::BrokerAccess;
 use crate::{Context, block_on, image};
 
 /// The container that the guest may run: shared by `coffer init-data` and `coffer run`.
@@ -170,8 +169,8 @@ impl Wanted {
         let (attestation, broker) = match self.insecure_no_attestation {
             true => (Attestation::InsecureNone, None),
             false => {
-                let BrokerAccess { url, ca_pem, .. } = context.home.broker_access(&context.broker)?;
-                let broker = Broker { url: seen_from_guest(&url), certificate: ca_pem };
+                let access = context.home.broker_access(&context.broker)?;
+                let broker = Broker { url: seen_from_guest(&access.guest_url()), certificate: access.ca_pem };
                 (Attestation::Required, Some(broker))
             }
         };

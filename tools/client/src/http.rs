@@ -33,14 +33,21 @@ pub(crate) struct Answer {
     pub(crate) cookie: Option<String>,
 }
 
+/// `https://host[:port]`, and perhaps `/t/` with a tenant's name.
+fn is_address(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("https://") else { return false };
+    let (host, tenant) = match rest.split_once("/t/") {
+        Some((host, tenant)) => (host, tenant.parse::<coffer_core_admin::TenantName>().is_ok()),
+        None => (rest, true),
+    };
+    tenant && !host.is_empty() && !host.contains(['/', '?', '#', '@'])
+}
+
 impl Server {
     /// Over TLS 1.3 or 1.2, with the one authority of `ca_pem`.
     pub(crate) fn pinned(url: &str, ca_pem: &str) -> Result<Self, ClientError> {
         let url = url.trim_end_matches('/');
-        let host = url
-            .strip_prefix("https://")
-            .filter(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '@']));
-        if host.is_none() {
+        if !is_address(url) {
             return Err(ClientError::Address { found: url.to_string() });
         }
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(ca_pem.as_bytes()).collect();

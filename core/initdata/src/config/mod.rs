@@ -21,7 +21,7 @@ pub enum ConfigError {
     #[error("coffer.toml requires attestation but names no [broker]")]
     NoBroker,
     /// The broker's address is not HTTPS.
-    #[error("the broker's url is {found:?}; expected https://host[:port]")]
+    #[error("the broker's url is {found:?}; expected https://host[:port][/t/tenant]")]
     BrokerUrl {
         /// What was found.
         found: String,
@@ -111,7 +111,7 @@ pub enum Attestation {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Broker {
-    /// `https://host[:port]`.
+    /// `https://host[:port]`, and `/t/` with the tenant's name where the host does not say which it is.
     pub url: String,
     /// The PEM certificate that its TLS chain must end in. No other authority is asked.
     pub certificate: String,
