@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "a target's name says what it feeds; the list below says the rest")]
 #![allow(clippy::unwrap_used, reason = "lab code: seeds and keys are constants that are known to be valid")]
 
+mod admins;
 mod amd;
 mod appraisal;
 mod channel;
@@ -20,8 +21,12 @@ mod machine;
 pub mod mutate;
 mod nvidia;
 mod protocol;
+mod services;
 mod signed_cbor;
+mod store;
+mod wrapping;
 
+pub use admins::{admin_key, admin_token, client_certificate, issuer_keys};
 pub use amd::{azure_evidence, snp_certificate, snp_evidence, snp_report};
 pub use appraisal::{appraised_log, platform_policy};
 pub use channel::channel_frames;
@@ -40,7 +45,10 @@ pub use protocol::{
     jwe_open, jwk, jwks, jws_verify, kbs_attest, kbs_auth, kbs_cookie, kbs_reply, passport, resource_uri,
     sealed_secret, token,
 };
+pub use services::{grpc_message, reference_registration, rest_body};
 pub use signed_cbor::{cbor, cca_token, corim, nitro_document};
+pub use store::store_backup;
+pub use wrapping::{hadoop_kms_call, transit_call, wrapping_record};
 
 /// A target with inputs to begin from.
 pub struct Target {
@@ -118,4 +126,15 @@ targets! {
     snp_evidence: amd::report_json_seeds,
     snp_certificate: amd::certificate_seeds,
     azure_evidence: amd::azure_seeds,
+    admin_token: admins::token_seeds,
+    issuer_keys: admins::set_seeds,
+    admin_key: admins::key_seeds,
+    client_certificate: admins::certificate_seeds,
+    grpc_message: services::message_seeds,
+    rest_body: services::body_seeds,
+    reference_registration: services::registration_seeds,
+    store_backup: store::backup_seeds,
+    hadoop_kms_call: wrapping::hadoop_seeds,
+    transit_call: wrapping::transit_seeds,
+    wrapping_record: wrapping::record_seeds,
 }
