@@ -14,6 +14,7 @@ use coffer_verify_api::Timestamp;
 use crate::admission::Admission;
 use crate::clock::seconds;
 use crate::config::BrokerConfig;
+use crate::deciding::Deciding;
 use crate::error::OpenError;
 use crate::intake::Intake;
 use crate::journal::Journal;
@@ -69,6 +70,7 @@ pub(crate) struct Inner {
     pub(crate) openapi: OnceLock<String>,
     pub(crate) journal: Journal,
     pub(crate) intake: Intake,
+    pub(crate) deciding: Deciding,
     pub(crate) collateral: CollateralService,
     pub(crate) metrics: Metrics,
     pub(crate) sources: crate::sources::Sources,
@@ -155,6 +157,7 @@ impl Broker {
             loader,
             tenants,
             intake: Intake::default(),
+            deciding: Deciding::default(),
             collateral,
             metrics,
             tls,

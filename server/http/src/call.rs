@@ -61,6 +61,15 @@ impl Call {
         Ok(blocking(move || work(&rows)).await??)
     }
 
+    /// Whether no other replica has changed what this is, by now.
+    pub(crate) async fn is_current(&self, in_force: &InForce) -> Result<bool, Refused> {
+        if !self.inner().store().is_shared() {
+            return Ok(true);
+        }
+        let revision = self.stored(Scope::revision).await?;
+        Ok(revision == in_force.revision)
+    }
+
     /// Reads what is in force anew.
     pub(crate) async fn reload(&self) -> Result<(), Refused> {
         let call = self.clone();

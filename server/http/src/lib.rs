@@ -14,6 +14,7 @@ mod call;
 mod case;
 mod clock;
 mod config;
+mod deciding;
 mod error;
 mod gate;
 mod intake;

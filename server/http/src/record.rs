@@ -67,6 +67,11 @@ impl Record {
         self
     }
 
+    /// Whether it is the best that can be said.
+    pub(crate) fn is_affirmed(&self) -> bool {
+        self.token.is_some() && self.summary.status == Status::Affirming.name()
+    }
+
     /// Of a result that another authority signed.
     pub(crate) fn of_passport(id: &str, at: jiff::Timestamp, ear: &Ear, origin: &Value) -> Self {
         let cpu = ear.cpu().ok();

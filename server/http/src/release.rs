@@ -16,7 +16,7 @@ use coffer_server_identity::Scope as Owner;
 use coffer_server_store::{AttemptEntry, JournalEntry};
 use serde_json::{Value, json};
 
-use crate::call::{Call, bearer, cookie};
+use crate::call::{Call, bearer, blocking, cookie};
 use crate::issued::Attested;
 use crate::journal::NotWritten;
 use crate::policies::Asked;
@@ -124,6 +124,38 @@ impl Asker {
     /// The TEE's name, as far as the token says it.
     pub(crate) fn tee(&self) -> &str {
         self.ear().cpu().ok().and_then(tee).unwrap_or_default()
+    }
+
+    /// As [`Asker::decide`], off the threads that serve, and not more at once than a tenant's share: a policy that
+    /// takes long is its own tenant's affair.
+    ///
+    /// Nothing is refused on what another replica has replaced meanwhile: before a denial is told, the rows are asked.
+    pub(crate) async fn decided(
+        self: &Arc<Self>,
+        call: &Call,
+        plugin: &str,
+        path: &str,
+        method: &str,
+    ) -> Result<(Arc<InForce>, Result<Vec<Cause>, Refused>), Refused> {
+        for _ in 0..ROUNDS {
+            let in_force = call.in_force();
+            let place = call.inner().deciding.enter(&call.tenant.name, &in_force.quotas).await?;
+            let (own, at) = (self.clone(), in_force.clone());
+            let (plugin, path, method) = (plugin.to_owned(), path.to_owned(), method.to_owned());
+            let work = move || {
+                let asked = Asked { plugin: &plugin, path: &path, method: &method, tee: own.tee() };
+                let decided = own.decide(&at, &asked, &Self::data(&asked));
+                drop(place);
+                decided
+            };
+            let decided = blocking(work).await?;
+            let allowed = matches!(&decided, Ok(causes) if causes.is_empty());
+            if allowed || call.is_current(&in_force).await? {
+                return Ok((in_force, decided));
+            }
+            call.reload().await?;
+        }
+        Err(Code::ChangedMeanwhile.into())
     }
 
     /// Asks the policies that decide about this; gives the causes of their denial, those of the verdict first.

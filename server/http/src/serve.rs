@@ -30,6 +30,8 @@ use crate::service::Service as Evaluator;
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEAD: Duration = Duration::from_secs(15);
+/// The same for a connection that came when most places were taken: whoever only holds places gives them back soon.
+const PRESSED: Duration = Duration::from_secs(2);
 /// A connection is asked to end after this, and ended after [`LAST_CALL`] more; a client comes again.
 const CONNECTION: Duration = Duration::from_secs(600);
 const LAST_CALL: Duration = Duration::from_secs(10);
@@ -129,7 +131,10 @@ impl Broker {
             };
             if let Some((stream, place)) = accepted {
                 let open = self.clone();
-                let one = connection(stream, acceptor.clone(), router.clone(), stopping.clone(), place);
+                let few = places.available_permits() < self.config().max_connections.div_ceil(4);
+                let patience = if few { PRESSED } else { HEAD };
+                let one =
+                    connection(stream, acceptor.clone(), router.clone(), stopping.clone(), place, patience);
                 connections.spawn(async move {
                     open.inner().metrics.connections.inc();
                     one.await;
@@ -213,10 +218,11 @@ async fn connection(
     router: Router,
     mut stopping: watch::Receiver<()>,
     place: OwnedSemaphorePermit,
+    patience: Duration,
 ) {
     let _place = place;
     let _ = stream.set_nodelay(true);
-    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
+    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE.min(patience), acceptor.accept(stream)).await else { return };
     let client = stream.get_ref().0.peer_addr().ok().map(|address| Client(address.ip()));
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stream = TokioIo::new(stream);
@@ -234,7 +240,7 @@ async fn connection(
             tokio::select! {
                 _ = connection.as_mut() => return,
                 // HTTP/2 has no time limit of its own on the first head.
-                () = first_call(&called) => return,
+                () = first_call(&called, patience) => return,
                 _ = stopping.changed() => (),
                 () = tokio::time::sleep(CONNECTION) => (),
             }
@@ -244,7 +250,7 @@ async fn connection(
         false => {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEAD)
+                .header_read_timeout(patience)
                 .max_headers(HEADERS)
                 .max_buf_size(BUFFER)
                 .serve_connection(stream, service);
@@ -283,8 +289,8 @@ fn noticed(
 }
 
 /// Ready when no call came in time; never if one did.
-async fn first_call(called: &Noticed) {
-    tokio::time::sleep(HEAD).await;
+async fn first_call(called: &Noticed, patience: Duration) {
+    tokio::time::sleep(patience).await;
     if called.load(Ordering::Relaxed) {
         std::future::pending::<()>().await;
     }

@@ -118,6 +118,7 @@ async fn answer(call: Call, request: Request, dialect: Dialect) -> Answer {
     let body = Arc::new(body);
     for _ in 0..ROUNDS {
         let in_force = call.in_force();
+        let place = call.inner().deciding.enter(&call.tenant.name, &in_force.quotas).await?;
         let (own, known, sent) = (call.clone(), who.clone(), body.clone());
         let (method, uri, at) = (method.clone(), uri.clone(), in_force.clone());
         let work = move || {
@@ -139,9 +140,15 @@ async fn answer(call: Call, request: Request, dialect: Dialect) -> Answer {
                     transit::answer(&asking, keyring, &caller, now, gate)
                 }
             };
+            drop(place);
             (wrapped, said)
         };
         let (wrapped, said) = blocking(work).await?;
+        // Nothing is refused on what another replica has replaced meanwhile.
+        if wrapped.status >= 300 && !call.is_current(&in_force).await? {
+            call.reload().await?;
+            continue;
+        }
         match write(&call, &in_force, &who, &wrapped, &said).await {
             Ok(()) => return Ok(response(wrapped)),
             Err(NotWritten::Stale) => call.reload().await?,

@@ -33,7 +33,7 @@ const GATHERING: Duration = Duration::from_secs(15);
 
 pub(crate) async fn attest(call: Call, request: Request) -> Answer {
     let inner = call.inner();
-    let in_force = call.in_force();
+    let mut in_force = call.in_force();
     let cookie = cookie(request.headers()).ok_or(Code::ChallengeMissing)?.to_string();
     // Before anything of the body is read: whoever has no challenge of ours costs no more than this.
     in_force.challenger.check(&cookie, inner.now_s())?;
@@ -43,17 +43,32 @@ pub(crate) async fn attest(call: Call, request: Request) -> Answer {
     let keep = inner.config.keep_evidence;
     let kept = (keep > 0 && body.len() <= MAX_EVIDENCE).then(|| body.clone());
     let mut step = {
-        let (call, in_force) = (call.clone(), in_force.clone());
+        let (call, in_force, cookie, body) = (call.clone(), in_force.clone(), cookie.clone(), body.clone());
         let work = move || (begin(&call, &in_force, &cookie, &body), place);
         let (step, place) = blocking(work).await?;
         (step?, place)
     };
+    let mut again = true;
     let deadline = Instant::now() + GATHERING;
     let mut round = 1;
     let (record, result) = loop {
         let (asked, place) = step;
         let (mut case, keys) = match asked {
             Step::Before(record) => return Ok(accepted(&record)),
+            // No replica says no on what another has replaced meanwhile.
+            Step::Judged(record, _)
+                if again && !record.is_affirmed() && !call.is_current(&in_force).await? =>
+            {
+                again = false;
+                call.reload().await?;
+                in_force = call.in_force();
+                let (call, in_force, cookie, body) =
+                    (call.clone(), in_force.clone(), cookie.clone(), body.clone());
+                let work = move || (begin(&call, &in_force, &cookie, &body), place);
+                let (asked, place) = blocking(work).await?;
+                step = (asked?, place);
+                continue;
+            }
             Step::Judged(record, result) => break (*record, result.map(|result| *result)),
             Step::Missing(case, keys) => (case, keys),
         };

@@ -1,6 +1,7 @@
 //! `/kbs/v0/{plugin}/…`: a plugin's answer, for an attested guest or for an admin as the plugin says.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{Path, Query, Request};
@@ -13,7 +14,6 @@ use coffer_server_identity::Permission;
 
 use crate::call::{Answer, Call, body};
 use crate::gate;
-use crate::policies::Asked;
 use crate::release::{Asker, Outcome, ROUNDS};
 use crate::reply::Refused;
 
@@ -52,12 +52,11 @@ pub(crate) async fn call(
         tracing::info!(tenant = %call.tenant.name, by = who.who().subject(), plugin = name, path, method, "plugin");
         return answered(plugin.handle(&asked, deadline).await.map_err(failed)?, None);
     }
-    let asker = asker?;
+    let asker = Arc::new(asker?);
     let what = format!("{name}/{path}");
     for _ in 0..ROUNDS {
-        let in_force = call.in_force();
-        let question = Asked { plugin: &name, path: &path, method: &method, tee: asker.tee() };
-        let causes: Vec<Cause> = asker.decide(&in_force, &question, &Asker::data(&question))?;
+        let (in_force, decided) = asker.decided(&call, &name, &path, &method).await?;
+        let causes: Vec<Cause> = decided?;
         if !causes.is_empty() {
             asker.write(&call, &what, Outcome::Refused(&causes)).await.map_err(Code::from)?;
             return Err(Refused::plain(Code::PolicyDenied).because(causes).attempt(&asker.attempt));

@@ -1,5 +1,7 @@
 //! `GET /kbs/v0/resource/…`: a secret for whom the policy allows, encrypted to the key inside the token.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, Query, Request};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -11,10 +13,8 @@ use serde::Deserialize;
 
 use crate::call::{Answer, Call};
 use crate::journal::NotWritten;
-use crate::policies::Asked;
 use crate::release::{Asker, Outcome, ROUNDS};
 use crate::reply::Refused;
-use crate::tenancy::InForce;
 
 #[derive(Deserialize)]
 pub(crate) struct Which {
@@ -28,12 +28,11 @@ pub(crate) async fn get(
     Query(which): Query<Which>,
     request: Request,
 ) -> Answer {
-    let asker = Asker::of(&call, request.headers()).await?;
+    let asker = Arc::new(Asker::of(&call, request.headers()).await?);
     let path = ResourcePath::new(&repository, &kind, &tag);
     let path = path.map_err(|error| Refused::new(Code::ResourcePath, format!("{error}.")))?.to_string();
     for _ in 0..ROUNDS {
-        let in_force = call.in_force();
-        match release(&call, &in_force, &asker, &path, which.version).await {
+        match release(&call, &asker, &path, which.version).await {
             // An admin changed something between the decision and its line: decide again, on what is now in force.
             Err(Ended::Not(NotWritten::Stale)) => call.reload().await?,
             Err(Ended::Not(not)) => return Err(Refused::plain(not.into()).attempt(&asker.attempt)),
@@ -72,13 +71,12 @@ struct Found {
 
 async fn release(
     call: &Call,
-    in_force: &InForce,
-    asker: &Asker,
+    asker: &Arc<Asker>,
     path: &str,
     version: Option<u64>,
 ) -> Result<Vec<u8>, Ended> {
-    let asked = Asked { plugin: "resource", path, method: "GET", tee: asker.tee() };
-    let causes = match asker.decide(in_force, &asked, &Asker::data(&asked)) {
+    let (in_force, decided) = asker.decided(call, "resource", path, "GET").await?;
+    let causes = match decided {
         Ok(causes) => causes,
         Err(fault) => {
             asker.write(call, path, Outcome::Refused(&[])).await.map_err(Ended::Not)?;
