@@ -19,6 +19,10 @@ pub(crate) fn target_dir() -> PathBuf {
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    if std::env::var_os("CI").is_some() {
+        // Nothing is built twice on a build machine, and what that would need takes gigabytes.
+        command.env("CARGO_INCREMENTAL", "0");
+    }
     command
 }
 

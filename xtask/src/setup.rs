@@ -43,6 +43,8 @@ pub(crate) struct Options {
 pub(crate) struct Built {
     /// The `coffer` command.
     pub(crate) coffer: PathBuf,
+    /// The broker's program.
+    pub(crate) broker: PathBuf,
     /// The guest's agent.
     pub(crate) agent: PathBuf,
     /// A `COFFER_HOME` that holds the built guest, and the kernel package that it was built from.
@@ -130,7 +132,7 @@ pub(crate) fn build(release: bool) -> Result<Built> {
     run::checked(
         Command::new(&coffer).env("COFFER_HOME", &guest).args(["guest", "build", "--agent"]).arg(&agent),
     )?;
-    Ok(Built { coffer, agent, guest })
+    Ok(Built { coffer, broker: programs.join("coffer-broker"), agent, guest })
 }
 
 /// Builds a program for guests: static, for any kernel, and without the builder's paths in it.

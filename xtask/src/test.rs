@@ -34,10 +34,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         cargo.args(["--exclude", package]);
     }
     if options.fast {
-        cargo.args(["--exclude", "coffer-lab-e2e"]);
+        cargo.args(["--exclude", "coffer-lab-e2e", "--exclude", "coffer-lab-broker"]);
     } else {
         let built = setup::build(false)?;
         cargo.env("COFFER_E2E_COFFER", &built.coffer);
+        cargo.env("COFFER_E2E_BROKER", &built.broker);
         cargo.env("COFFER_E2E_AGENT", &built.agent);
         cargo.env("COFFER_E2E_GUEST", &built.guest);
         if let Some(kernel) = built.kernel() {

@@ -12,15 +12,16 @@ mod tenant;
 use std::collections::BTreeMap;
 
 pub use coffer_core_protocol::error::Cause;
+pub use references::{Provenance, ReferenceSigners, SetReferenceState};
+pub use resources::{
+    GenerateResource, NewRevocation, ResourceInfo, ResourceList, ResourceOrigin, ResourceState,
+    ResourceStored, ResourceTerms, ResourceVersion, ResourceVersions, Revocation, RevocationKind,
+    RevocationList, SetResourceState,
+};
+pub use schemars;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-pub use references::{Provenance, ReferenceSigners, SetReferenceState};
-pub use resources::{
-    GenerateResource, NewRevocation, ResourceInfo, ResourceList, ResourceOrigin, ResourceState, ResourceStored,
-    ResourceTerms, ResourceVersion, ResourceVersions, Revocation, RevocationKind, RevocationList, SetResourceState,
-};
-pub use schemars;
 pub use tenancy::{
     AdminInfo, AdminList, NewAdmin, NewTenant, TenantInfo, TenantList, TenantSettings, WhoAmI,
 };

@@ -33,12 +33,7 @@ impl Admission {
     }
 
     /// Whether this client may call now.
-    pub(crate) fn admit(
-        &self,
-        tenant: &Tenant,
-        class: Class,
-        client: Option<IpAddr>,
-    ) -> Result<(), Refused> {
+    pub(crate) fn admit(&self, tenant: &Tenant, class: Class, client: Option<IpAddr>) -> Result<(), Refused> {
         let (now, limits) = (self.begun.elapsed(), tenant.in_force().quotas.rates);
         match self.rates.check(&tenant.name, class, client, &limits, now) {
             Decision::Allowed => Ok(()),

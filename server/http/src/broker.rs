@@ -142,7 +142,12 @@ impl Broker {
         let fetching = FetchSettings { extra_ca: config.admin_issuer_ca(), ..FetchSettings::default() };
         let cache = KeyCache::new(&fetching, CacheTimes::default())
             .map_err(|error| OpenError::Issuers(error.to_string()))?;
-        let loader = Loader { store: store.clone(), config: config.clone(), assemble: judges, judges: Mutex::default() };
+        let loader = Loader {
+            store: store.clone(),
+            config: config.clone(),
+            assemble: judges,
+            judges: Mutex::default(),
+        };
         let tenants = Tenants::default();
         // What the plain paths lead to is there from the first call on, or the broker does not start.
         tenants.load(&loader, &TenantName::default(), now)?;
@@ -270,8 +275,7 @@ const CERTIFICATE_S: u64 = 3600;
 fn take_configured_anchors(config: &BrokerConfig, rows: &Scope) -> Result<(), OpenError> {
     for file in &config.trust_anchors {
         let name = file.name.as_str();
-        if rows.was_withdrawn(Table::TrustAnchors, name)? && rows.get(Table::TrustAnchors, name)?.is_none()
-        {
+        if rows.was_withdrawn(Table::TrustAnchors, name)? && rows.get(Table::TrustAnchors, name)?.is_none() {
             tracing::warn!(
                 name,
                 "a trust anchor of the configuration was removed by an admin; it stays removed"

@@ -88,7 +88,11 @@ impl Case {
     }
 
     /// As [`Case::open`], of evidence that is of devices alone.
-    pub(crate) fn of_device(submission: Submission, judges: &JudgeSet, at: Timestamp) -> Result<Self, Refused> {
+    pub(crate) fn of_device(
+        submission: Submission,
+        judges: &JudgeSet,
+        at: Timestamp,
+    ) -> Result<Self, Refused> {
         let mut case = Self::open(submission, judges, at)?;
         let evidence = std::mem::take(&mut case.submission.primary);
         add_certificates(&mut case.hints, &evidence);

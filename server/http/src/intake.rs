@@ -64,9 +64,8 @@ impl Intake {
             waiting: bound(Quantity::Waiting),
             weight: NonZeroUsize::MIN,
         };
-        let busy = || {
-            Refused::new(Code::RateLimited, "The broker is judging as much evidence as it takes at once.")
-        };
+        let busy =
+            || Refused::new(Code::RateLimited, "The broker is judging as much evidence as it takes at once.");
         let entering = async {
             let turn = self.turns.enter(tenant, share).await.map_err(|_| busy())?;
             let room = self.room.clone().acquire_many_owned(room).await.map_err(|_| busy())?;

@@ -63,12 +63,7 @@ impl Issued {
     }
 
     /// As [`TokenKeys::verify`].
-    pub(crate) fn verify(
-        &self,
-        token: &str,
-        keys: &TokenKeys,
-        now: u64,
-    ) -> Result<Arc<Attested>, EarError> {
+    pub(crate) fn verify(&self, token: &str, keys: &TokenKeys, now: u64) -> Result<Arc<Attested>, EarError> {
         let name = Digest::sha256(token.as_bytes());
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).results.get(&name).cloned();
         match known {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use coffer_core_protocol::error::Code;
 use coffer_core_admin::TenantName;
+use coffer_core_protocol::error::Code;
 use coffer_server_store::{JournalEntry, Store, Written};
 use tokio::sync::{mpsc, oneshot};
 

@@ -75,7 +75,11 @@ impl Default for Metrics {
         registry.register("connections", "Open connections", connections.clone());
         registry.register("tenants_loaded", "Tenants held by this process", tenants.clone());
         registry.register("journal_entries", "Entries written down", journal.entries.clone());
-        registry.register("journal_transactions", "Transactions of the journal", journal.transactions.clone());
+        registry.register(
+            "journal_transactions",
+            "Transactions of the journal",
+            journal.transactions.clone(),
+        );
         registry.register("journal_failures", "Transactions that failed", journal.failures.clone());
         let journal_times = (*journal.times).clone();
         registry.register("journal_seconds", "Time of a transaction of the journal", journal_times);

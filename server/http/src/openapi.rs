@@ -88,14 +88,16 @@ fn content(form: Form) -> Option<Value> {
 /// The names between braces; OpenAPI has no word for a rest of several parts, so that of the table becomes a plain one.
 fn path(route: &Route) -> (String, Vec<String>) {
     let path = route.path.replace("{*", "{");
-    let names = path.split('{').skip(1).filter_map(|part| part.split('}').next()).map(str::to_owned).collect();
+    let names =
+        path.split('{').skip(1).filter_map(|part| part.split('}').next()).map(str::to_owned).collect();
     (path, names)
 }
 
 fn operation(route: &Route) -> Value {
     let (_, names) = path(route);
     let text = json!({"type": "string"});
-    let in_path = names.iter().map(|name| json!({"name": name, "in": "path", "required": true, "schema": text}));
+    let in_path =
+        names.iter().map(|name| json!({"name": name, "in": "path", "required": true, "schema": text}));
     let in_query = route.query.iter().map(|name| json!({"name": name, "in": "query", "schema": text}));
     let parameters: Vec<Value> = in_path.chain(in_query).collect();
     let mut good = json!({"description": "Done."});
@@ -103,7 +105,8 @@ fn operation(route: &Route) -> Value {
         good.insert("content".to_owned(), content);
     }
     let refusal = json!({"$ref": "#/components/responses/Refused"});
-    let status = if route.method == "PUT" && route.path.ends_with("/tenants/{tenant}") { "201" } else { "200" };
+    let status =
+        if route.method == "PUT" && route.path.ends_with("/tenants/{tenant}") { "201" } else { "200" };
     let status = if route.path.ends_with("/data-keys") { "202" } else { status };
     let mut own = json!({
         "summary": route.summary,

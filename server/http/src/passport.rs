@@ -203,15 +203,15 @@ fn key_id(token: &str) -> Option<String> {
 }
 
 fn known(issuer: &Issuer) -> Result<Known, PassportSettingsError> {
-    let wrong = |why: String| PassportSettingsError::Issuer {
-        issuer: issuer.name.chars().take(64).collect(),
-        why,
-    };
+    let wrong =
+        |why: String| PassportSettingsError::Issuer { issuer: issuer.name.chars().take(64).collect(), why };
     if issuer.name.is_empty() || issuer.name.len() > 64 {
         return Err(wrong("a name has 1 to 64 bytes".to_owned()));
     }
     if let Some(KeySource::File(_)) = issuer.keys {
-        return Err(wrong("keys in a file of the broker's machine are for its configuration; put them inline".to_owned()));
+        return Err(wrong(
+            "keys in a file of the broker's machine are for its configuration; put them inline".to_owned(),
+        ));
     }
     let algorithm = |name: &String| {
         SignatureAlgorithm::from_name(name)
@@ -227,7 +227,9 @@ fn known(issuer: &Issuer) -> Result<Known, PassportSettingsError> {
         (false, false) => HeaderKey::Certified(Arc::new(Roots::read(&issuer.certificates).map_err(wrong)?)),
     };
     if issuer.keys.is_none() && matches!(header_key, HeaderKey::Refused) {
-        return Err(wrong("it has neither keys nor certificates, so that no token could be verified".to_owned()));
+        return Err(wrong(
+            "it has neither keys nor certificates, so that no token could be verified".to_owned(),
+        ));
     }
     let authority = Authority {
         name: issuer.name.clone(),

@@ -40,7 +40,9 @@ pub(crate) enum PutError {
     Form,
     #[error("a policy's name has 1 to {MAX_NAME} letters, digits, '.', '_' and '-'")]
     Name,
-    #[error("the policy `resource` decides about what no other one names, so it names neither paths nor TEEs")]
+    #[error(
+        "the policy `resource` decides about what no other one names, so it names neither paths nor TEEs"
+    )]
     Scoped,
     #[error("a policy other than `resource` names the paths or the TEEs that it decides about")]
     Unscoped,
@@ -113,8 +115,14 @@ impl Policies {
 
     /// Asks every policy that decides about it. `claims` is the attestation result as JSON text, `data` what is asked for.
     /// Software evidence must be named by each of them.
-    pub(crate) fn decide(&self, asked: &Asked<'_>, claims: &str, data: &Value) -> Result<Decision, PolicyError> {
-        let mut matching = self.scoped.iter().map(|(_, policy)| policy).filter(|policy| policy.names(asked)).peekable();
+    pub(crate) fn decide(
+        &self,
+        asked: &Asked<'_>,
+        claims: &str,
+        data: &Value,
+    ) -> Result<Decision, PolicyError> {
+        let mut matching =
+            self.scoped.iter().map(|(_, policy)| policy).filter(|policy| policy.names(asked)).peekable();
         if matching.peek().is_none() {
             return self.unscoped.policy.decide_text(claims, data);
         }

@@ -56,7 +56,11 @@ impl Kept {
 }
 
 /// The rows of a table, by name.
-pub(crate) fn kept(rows: &Scope, table: Table, what: &'static str) -> Result<BTreeMap<String, Kept>, OpenError> {
+pub(crate) fn kept(
+    rows: &Scope,
+    table: Table,
+    what: &'static str,
+) -> Result<BTreeMap<String, Kept>, OpenError> {
     let mut all = BTreeMap::new();
     for (name, body) in rows.list(table)? {
         let read = Kept::read(body.expose()).map_err(|error| OpenError::Stored {
@@ -93,9 +97,13 @@ pub(crate) enum NotTaken {
     Form(String),
     #[error("{0}")]
     Signature(String),
-    #[error("the tenant takes signed reference values only, and these are not signed; sign them with `coffer measure --corim FILE --sign-key KEY`")]
+    #[error(
+        "the tenant takes signed reference values only, and these are not signed; sign them with `coffer measure --corim FILE --sign-key KEY`"
+    )]
     Unsigned,
-    #[error("the document is signed, and none of the tenant's keys for that verifies it; put the signer's key with `coffer ref signer add`")]
+    #[error(
+        "the document is signed, and none of the tenant's keys for that verifies it; put the signer's key with `coffer ref signer add`"
+    )]
     Stranger,
     #[error("the document is not valid now, at {0}; ask its maker for a newer one")]
     Time(Timestamp),
@@ -137,7 +145,9 @@ impl Signers {
                 None => serde_json::from_str(pem).ok(),
             };
             if one.is_none() && other.is_none() {
-                return Err(format!("the key {name:?} is neither a public key in PEM nor a JWK that signs JWS or COSE"));
+                return Err(format!(
+                    "the key {name:?} is neither a public key in PEM nor a JWK that signs JWS or COSE"
+                ));
             }
             cose.extend(one.map(|key| (name.clone(), key)));
             jose.extend(other.map(|key| (name.clone(), key)));
@@ -149,7 +159,8 @@ impl Signers {
     pub(crate) fn take(&self, bytes: &[u8], now: Timestamp) -> Result<Sent, NotTaken> {
         let text = bytes.trim_ascii();
         if text.starts_with(b"{") {
-            let values = ReferenceValues::from_json(text).map_err(|error| NotTaken::Form(error.to_string()))?;
+            let values =
+                ReferenceValues::from_json(text).map_err(|error| NotTaken::Form(error.to_string()))?;
             return self.unsigned(Content::Ours(vec![values]), "json");
         }
         if text.starts_with(b"eyJ") {
@@ -173,7 +184,8 @@ impl Signers {
         let compact = Compact::parse(text).map_err(|error| NotTaken::Signature(error.to_string()))?;
         let found = self.jose.iter().find_map(|(name, key)| Some((name, compact.verify(key).ok()?)));
         let (name, payload) = found.ok_or(NotTaken::Stranger)?;
-        let values = ReferenceValues::from_json(payload).map_err(|error| NotTaken::Form(error.to_string()))?;
+        let values =
+            ReferenceValues::from_json(payload).map_err(|error| NotTaken::Form(error.to_string()))?;
         Ok(Sent { content: Content::Ours(vec![values]), signed_by: Some(name.clone()), source: "jws" })
     }
 

@@ -23,7 +23,11 @@ pub(crate) struct Refused {
 impl Refused {
     /// With the code's own status.
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { status: status(code.status()), body: Box::new(ErrorBody::new(code, detail)), after_s: RETRY_AFTER_S }
+        Self {
+            status: status(code.status()),
+            body: Box::new(ErrorBody::new(code, detail)),
+            after_s: RETRY_AFTER_S,
+        }
     }
 
     /// With the code's own title as the detail.
@@ -88,9 +92,7 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let mut response = json(self.status, &self.body);
         if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, header::HeaderValue::from(self.after_s));
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from(self.after_s));
         }
         response
     }

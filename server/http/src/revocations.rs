@@ -29,7 +29,9 @@ type RevocationKindKey = &'static str;
 /// A revocation cannot be added.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RevocationError {
-    #[error("the value has {0} bytes; expected 1 to {MAX_VALUE} printable ASCII characters without white space")]
+    #[error(
+        "the value has {0} bytes; expected 1 to {MAX_VALUE} printable ASCII characters without white space"
+    )]
     Value(usize),
     #[error("the reason has {0} bytes; at most {MAX_REASON}")]
     Reason(usize),
@@ -67,12 +69,8 @@ impl Revocations {
     pub(crate) fn load(rows: &Scope) -> Result<Self, OpenError> {
         let mut own = Self::default();
         for (name, body) in rows.list(Table::Revocations)? {
-            let revocation: Revocation =
-                serde_json::from_slice(body.expose()).map_err(|error| OpenError::Stored {
-                    what: "revocation",
-                    name,
-                    why: error.to_string(),
-                })?;
+            let revocation: Revocation = serde_json::from_slice(body.expose())
+                .map_err(|error| OpenError::Stored { what: "revocation", name, why: error.to_string() })?;
             own.add(revocation);
         }
         Ok(own)
@@ -102,7 +100,9 @@ impl Revocations {
                         self.look(RevocationKind::InitData, digest, &mut found);
                     }
                     ("coffer", about) => {
-                        for (kind, name) in [(RevocationKind::Chip, "chip"), (RevocationKind::Attempt, "attempt")] {
+                        for (kind, name) in
+                            [(RevocationKind::Chip, "chip"), (RevocationKind::Attempt, "attempt")]
+                        {
                             if let Some(value) = about.get(name).and_then(Value::as_str) {
                                 self.look(kind, value, &mut found);
                             }
@@ -197,25 +197,38 @@ mod tests {
             "coffer": {"chip": "bb05", "attempt": "0123"},
         });
         for (kind, value) in [
-            (Measurement, "ab01"), (Measurement, "EF03"), (Chip, "cd02"), (Chip, "bb05"), (InitData, "aa04"), (Attempt, "0123"),
+            (Measurement, "ab01"),
+            (Measurement, "EF03"),
+            (Chip, "cd02"),
+            (Chip, "bb05"),
+            (InitData, "aa04"),
+            (Attempt, "0123"),
         ] {
-            assert_eq!(revoked(kind, value, evidence.clone()), [format!("revoked.{}", kind_name(kind))], "{value}");
+            assert_eq!(
+                revoked(kind, value, evidence.clone()),
+                [format!("revoked.{}", kind_name(kind))],
+                "{value}"
+            );
         }
-        for (kind, value) in [(Measurement, "ab0"), (InitData, "ab01"), (Measurement, "aa04"), (Attempt, "ab01")] {
+        for (kind, value) in
+            [(Measurement, "ab0"), (InitData, "ab01"), (Measurement, "aa04"), (Attempt, "ab01")]
+        {
             assert!(revoked(kind, value, evidence.clone()).is_empty(), "{value}");
         }
     }
 
     #[test]
     fn what_a_guest_says_of_itself_is_no_claim() {
-        let evidence = json!({"runtime_data_claims": {"x": "ab01"}, "init_data_claims": {"y": "ab01"}, "snp": {}});
+        let evidence =
+            json!({"runtime_data_claims": {"x": "ab01"}, "init_data_claims": {"y": "ab01"}, "snp": {}});
         assert!(revoked(RevocationKind::Measurement, "ab01", evidence).is_empty());
     }
 
     #[test]
     fn a_value_that_could_match_nothing_is_refused() {
         for value in ["", " ", "a b", "a\nb", &"a".repeat(MAX_VALUE + 1)] {
-            let new = NewRevocation { kind: RevocationKind::Chip, value: value.into(), reason: String::new() };
+            let new =
+                NewRevocation { kind: RevocationKind::Chip, value: value.into(), reason: String::new() };
             assert!(check(new).is_err(), "{value:?}");
         }
     }

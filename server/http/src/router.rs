@@ -66,7 +66,12 @@ async fn bounded(request: Request, next: Next) -> Response {
 }
 
 /// Counts the call by what the table calls it, which bounds the labels.
-async fn counted(State(broker): State<Broker>, path: Option<MatchedPath>, request: Request, next: Next) -> Response {
+async fn counted(
+    State(broker): State<Broker>,
+    path: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
     let begun = Instant::now();
     let known = path.as_ref().and_then(|path| ROUTES.iter().find(|route| route.path == path.as_str()));
     let method = request.method().clone();
@@ -127,9 +132,10 @@ fn host(request: &Request) -> Option<&str> {
         Some(host) => host,
         None => request.headers().get(header::HOST)?.to_str().ok()?,
     };
-    Some(host.rsplit_once(':').map_or(host, |(name, port)| {
-        if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host }
-    }))
+    Some(
+        host.rsplit_once(':')
+            .map_or(host, |(name, port)| if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host }),
+    )
 }
 
 #[cfg(test)]

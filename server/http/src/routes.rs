@@ -7,7 +7,9 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use coffer_server_identity::Permission;
 use coffer_server_limits::Class;
 
-use crate::admin::{admins, api, appraisal, cluster, collateral, compat, references, resources, revocations, tenants};
+use crate::admin::{
+    admins, api, appraisal, cluster, collateral, compat, references, resources, revocations, tenants,
+};
 use crate::broker::Broker;
 use crate::gate::Needs;
 use crate::kbs::{attest, auth, plugin, resource};

@@ -222,7 +222,9 @@ async fn connection(
 ) {
     let _place = place;
     let _ = stream.set_nodelay(true);
-    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE.min(patience), acceptor.accept(stream)).await else { return };
+    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE.min(patience), acceptor.accept(stream)).await else {
+        return;
+    };
     let client = stream.get_ref().0.peer_addr().ok().map(|address| Client(address.ip()));
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stream = TokioIo::new(stream);

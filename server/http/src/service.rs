@@ -21,7 +21,8 @@ use coffer_core_protocol::jcs;
 use coffer_core_secret::Secret;
 use coffer_server_grpc::{
     AttestationBackend, AuthContext, BackendError, BoxFuture, ChallengeParameters, EvaluateRequest,
-    IndividualRequest, InitData, Kind, PolicyInfo, ReferenceBackend, Registration, RuntimeData, SetPolicy, rest,
+    IndividualRequest, InitData, Kind, PolicyInfo, ReferenceBackend, Registration, RuntimeData, SetPolicy,
+    rest,
 };
 use coffer_server_identity::{Permission, Scope as Owner};
 use coffer_verify_appraisal::Sent;
@@ -101,7 +102,9 @@ fn unusable(why: impl Into<String>) -> Refused {
 async fn evaluate(call: &Call, asked: EvaluateRequest) -> Result<String, Refused> {
     let inner = call.inner();
     let in_force = call.in_force();
-    if let Some(other) = asked.policy_ids.iter().find(|id| !matches!(id.as_str(), "default" | "default_cpu" | "")) {
+    if let Some(other) =
+        asked.policy_ids.iter().find(|id| !matches!(id.as_str(), "default" | "default_cpu" | ""))
+    {
         let other: String = other.chars().take(64).collect();
         return Err(unusable(format!(
             "The policy {other:?} is none that appraises here; name \"default\", which is what the tenant put in force."
@@ -114,7 +117,9 @@ async fn evaluate(call: &Call, asked: EvaluateRequest) -> Result<String, Refused
     let at = inner.now();
     let machines = cases.iter().filter(|(_, device)| !device).count();
     if machines != 1 {
-        return Err(unusable(format!("A request is about one machine and its devices; this one is about {machines} machines.")));
+        return Err(unusable(format!(
+            "A request is about one machine and its devices; this one is about {machines} machines."
+        )));
     }
     let mut parts = Vec::new();
     let mut machine = None;
@@ -146,7 +151,10 @@ async fn evaluate(call: &Call, asked: EvaluateRequest) -> Result<String, Refused
                     if !gathered.missing.is_empty() {
                         let names = gathered.missing.iter().map(|(key, why)| format!("{key}: {why}"));
                         let detail = names.take(8).collect::<Vec<_>>().join("; ");
-                        return Err(Refused::new(Code::AttestationUnavailable, format!("Documents are missing: {detail}.")));
+                        return Err(Refused::new(
+                            Code::AttestationUnavailable,
+                            format!("Documents are missing: {detail}."),
+                        ));
                     }
                     case.add(&gathered.shelf);
                 }
@@ -154,7 +162,8 @@ async fn evaluate(call: &Call, asked: EvaluateRequest) -> Result<String, Refused
             }
         };
         for (name, verified) in genuine.all() {
-            let sent = Sent { init_data: case.init_data.as_ref(), runtime_claims: &case.submission.runtime_claims };
+            let sent =
+                Sent { init_data: case.init_data.as_ref(), runtime_claims: &case.submission.runtime_claims };
             let chip = verified.get().posture.chip.clone();
             let (verdict, policy) = in_force.standards.appraise(&name, &verified, &sent, at);
             let causes = reply::causes(&verdict);
@@ -166,15 +175,24 @@ async fn evaluate(call: &Call, asked: EvaluateRequest) -> Result<String, Refused
         }
     }
     let (machine, chip, submission, init_data) = machine.ok_or(Code::Internal)?;
-    inner.metrics.attested(submission.tee.name(), machine.verdict.status.name(), machine.causes.first().map(|cause| cause.code.as_str()));
-    let mut result = token::result(&submission, machine, parts, init_data.as_ref(), chip, false, inner.now_s()).map_err(|_| Code::Internal)?;
+    inner.metrics.attested(
+        submission.tee.name(),
+        machine.verdict.status.name(),
+        machine.causes.first().map(|cause| cause.code.as_str()),
+    );
+    let mut result =
+        token::result(&submission, machine, parts, init_data.as_ref(), chip, false, inner.now_s())
+            .map_err(|_| Code::Internal)?;
     result.ear.iss = ISSUER.to_owned();
     let result = crate::issued::Attested::new(result.ear).map_err(|_| Code::Internal)?;
     Ok(result.sign(in_force.tokens.current()).map_err(|_| Code::Internal)?)
 }
 
 /// One piece of evidence as the judges take it, and whether it is a device's.
-fn submission(in_force: &crate::tenancy::InForce, one: IndividualRequest) -> Result<(Submission, bool), Refused> {
+fn submission(
+    in_force: &crate::tenancy::InForce,
+    one: IndividualRequest,
+) -> Result<(Submission, bool), Refused> {
     let tee: Tee = serde_json::from_value(one.tee.clone().into()).map_err(|_| {
         let name: String = one.tee.chars().take(32).collect();
         Refused::new(Code::TeeUnsupported, format!("Evidence of TEE {name:?} is not judged here."))
@@ -188,7 +206,9 @@ fn submission(in_force: &crate::tenancy::InForce, one: IndividualRequest) -> Res
         }
         RuntimeData::Raw(bytes) => (as_digest(&bytes)?, Value::Null),
         RuntimeData::None => {
-            return Err(unusable("Without runtime_data nothing says that the evidence is fresh; send what it is bound to."));
+            return Err(unusable(
+                "Without runtime_data nothing says that the evidence is fresh; send what it is bound to.",
+            ));
         }
     };
     let report_data = ReportData::from_runtime_hash(report_data);
@@ -213,7 +233,11 @@ fn as_digest(bytes: &[u8]) -> Result<Digest, Refused> {
         32 => Algorithm::Sha256,
         48 => Algorithm::Sha384,
         64 => Algorithm::Sha512,
-        other => return Err(unusable(format!("Raw runtime data is 32, 48 or 64 bytes of report data, not {other}."))),
+        other => {
+            return Err(unusable(format!(
+                "Raw runtime data is 32, 48 or 64 bytes of report data, not {other}."
+            )));
+        }
     };
     Digest::from_bytes(algorithm, bytes).map_err(|error| unusable(format!("{error}.")))
 }
@@ -254,7 +278,8 @@ fn told(refused: Refused) -> BackendError {
         (502..=504, _) => Kind::Unavailable,
         _ => Kind::Internal,
     };
-    let causes: Vec<String> = body.causes.iter().map(|cause| format!("{}: {}", cause.code, cause.title)).collect();
+    let causes: Vec<String> =
+        body.causes.iter().map(|cause| format!("{}: {}", cause.code, cause.title)).collect();
     let message = match causes.is_empty() {
         true => body.detail.clone(),
         false => format!("{} ({})", body.detail, causes.join("; ")),

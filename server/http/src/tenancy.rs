@@ -125,7 +125,9 @@ impl Loader {
     fn judges_for(&self, trust: judges::Trust) -> Result<Arc<JudgeSet>, OpenError> {
         let mut known = self.judges.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|(_, judges)| judges.strong_count() > 0);
-        if let Some(found) = known.iter().find(|(own, _)| *own == trust).and_then(|(_, judges)| judges.upgrade()) {
+        if let Some(found) =
+            known.iter().find(|(own, _)| *own == trust).and_then(|(_, judges)| judges.upgrade())
+        {
             return Ok(found);
         }
         let made = Arc::new((self.assemble)(&trust)?);

@@ -43,7 +43,8 @@ const HADOOP_TOKEN: &str = "delegation";
 pub(crate) const PATHS: [&str; 2] = ["/kms/v1/{*path}", "/v1/{*path}"];
 
 pub(crate) fn router(broker: &Broker) -> Router<Broker> {
-    let passing = || middleware::from_fn_with_state((broker.clone(), Needs::Nothing, Some(Class::Release)), gate::pass);
+    let passing =
+        || middleware::from_fn_with_state((broker.clone(), Needs::Nothing, Some(Class::Release)), gate::pass);
     Router::new()
         .route(PATHS[0], any(hadoop_call).layer(passing()))
         .route(PATHS[1], any(transit_call).layer(passing()))

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::master::MasterKeyError;
+use crate::master_error::MasterKeyError;
 
 /// The store could not be opened, read or written.
 #[derive(Debug, thiserror::Error)]

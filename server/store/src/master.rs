@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::hmac;
 use coffer_core_secret::{Secret, SecretBytes};
 
+use crate::master_error::MasterKeyError;
 use crate::seal::SealingKey;
 use crate::{StoreError, files};
 
@@ -29,40 +30,6 @@ pub trait MasterKey: Send + Sync {
 
     /// Where it is, for a person, without credentials: `the file /var/lib/…/master.key`.
     fn place(&self) -> String;
-}
-
-/// A master key that does not do its work.
-#[derive(Debug, thiserror::Error)]
-pub enum MasterKeyError {
-    /// Another key closed this.
-    #[error("the master key {id} in {place} did not close this; name the master key that did")]
-    Wrong {
-        /// Where the key is.
-        place: String,
-        /// Its name.
-        id: String,
-    },
-    /// It cannot be reached now.
-    #[error("the master key in {place} cannot be reached: {why}; it may be tried again, nothing was changed")]
-    Unavailable {
-        /// Where it is.
-        place: String,
-        /// What happened.
-        why: String,
-    },
-    /// It is reached and will not do it, or is not what the settings say.
-    #[error("the master key in {place} cannot be used: {why}; {remedy}")]
-    Refused {
-        /// Where it is.
-        place: String,
-        /// What was found.
-        why: String,
-        /// What to do.
-        remedy: String,
-    },
-    /// No random bytes.
-    #[error("the system's random number source failed; nothing was wrapped")]
-    NoRandomness,
 }
 
 /// A master key of 32 bytes in a file that only its owner may read.

@@ -161,11 +161,13 @@ pub(crate) async fn put_issuers(admin: Admin, request: Request) -> Answer {
         roles.fold(RoleSet::EMPTY, RoleSet::union)
     };
     let rows = admin.rows().clone();
-    let (before, local) = blocking(move || Ok::<_, OpenError>((keys::issuers(&rows)?, keys::local_keys(&rows)?)))
-        .await?
-        .map_err(failed)?;
+    let (before, local) =
+        blocking(move || Ok::<_, OpenError>((keys::issuers(&rows)?, keys::local_keys(&rows)?)))
+            .await?
+            .map_err(failed)?;
     admin.who.may_grant(granted(&before).union(granted(&issuers))).map_err(forbidden)?;
-    if !granted(&issuers).contains(Role::Owner) && !local.iter().any(|key| key.roles().contains(Role::Owner)) {
+    if !granted(&issuers).contains(Role::Owner) && !local.iter().any(|key| key.roles().contains(Role::Owner))
+    {
         let detail = "Nobody would be owner of this tenant any more; add an owner's key first.";
         return Err(Refused::new(Code::Conflict, detail));
     }
@@ -186,8 +188,7 @@ pub(crate) async fn token_issuers(admin: Admin) -> Answer {
 
 pub(crate) async fn put_token_issuers(admin: Admin, request: Request) -> Answer {
     let settings: passport::Settings = parse(&body(request, MAX_BODY).await?)?;
-    Passports::read(settings.clone())
-        .map_err(|error| Refused::new(Code::Malformed, format!("{error}.")))?;
+    Passports::read(settings.clone()).map_err(|error| Refused::new(Code::Malformed, format!("{error}.")))?;
     let row = serde_json::to_vec(&settings).map_err(|_| Code::Internal)?;
     let put = move |rows: &Scope| {
         rows.put(Table::Settings, passport::ROW, &row)?;
@@ -216,10 +217,14 @@ pub(crate) async fn rotate_data_key(admin: Admin) -> Answer {
     tokio::task::spawn_blocking(move || {
         loop {
             match call.inner().store().reseal(&call.tenant.name, RESEAL) {
-                Ok(progress) if progress.done => break tracing::info!(tenant = %call.tenant.name, "all rows are sealed anew"),
+                Ok(progress) if progress.done => {
+                    break tracing::info!(tenant = %call.tenant.name, "all rows are sealed anew");
+                }
                 Ok(_) => (),
                 // It is taken up again at the next rotation, or by `coffer-broker reseal`.
-                Err(error) => break tracing::error!(tenant = %call.tenant.name, %error, "rows could not be sealed anew"),
+                Err(error) => {
+                    break tracing::error!(tenant = %call.tenant.name, %error, "rows could not be sealed anew");
+                }
             }
         }
     });

@@ -146,11 +146,7 @@ pub(crate) async fn anchors(admin: Admin) -> Answer {
     Ok(json(StatusCode::OK, &TrustAnchorList { trust_anchors }))
 }
 
-pub(crate) async fn put_anchor(
-    admin: Admin,
-    Path(name): Path<String>,
-    request: Request,
-) -> Answer {
+pub(crate) async fn put_anchor(admin: Admin, Path(name): Path<String>, request: Request) -> Answer {
     let anchor: TrustAnchor = parse(&body(request, MAX_BODY).await?)?;
     judges::anchor(&anchor).map_err(|error| Refused::new(Code::Malformed, format!("{error}.")))?;
     if name.is_empty() || name.len() > MAX_NAME {

@@ -46,11 +46,7 @@ pub(crate) async fn policy(
     }
 }
 
-pub(crate) async fn put_policy(
-    admin: Admin,
-    Path(name): Path<String>,
-    request: Request,
-) -> Answer {
+pub(crate) async fn put_policy(admin: Admin, Path(name): Path<String>, request: Request) -> Answer {
     let body: PolicyBody = parse(&body(request, MAX_BODY).await?)?;
     let PolicyBody { rego: Some(rego), preset: None, paths, tees } = body else {
         let detail = "An appraisal policy is put as a text (rego); there are no built-in ones.";

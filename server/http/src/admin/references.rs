@@ -24,7 +24,9 @@ pub(crate) async fn list(admin: Admin) -> Answer {
     let in_force = admin.in_force();
     let shown = |kept: &Kept| {
         let mut value = kept.value.clone();
-        if let (Some(members), Ok(provenance)) = (value.as_object_mut(), serde_json::to_value(&kept.provenance)) {
+        if let (Some(members), Ok(provenance)) =
+            (value.as_object_mut(), serde_json::to_value(&kept.provenance))
+        {
             members.insert(PROVENANCE.to_owned(), provenance);
         }
         value
@@ -58,10 +60,12 @@ pub(crate) async fn take(admin: &Admin, sent: Sent) -> Answer {
         Content::Named(values) => (Table::NamedValues, &in_force.standards.kept_values, named_rows(values)?),
     };
     // What was revoked stays revoked: an old document that is imported again must not undo it.
-    if let Some((name, _)) = values.iter().find(|(name, _)| {
-        known.get(name).is_some_and(|kept| kept.provenance.revoked_at.is_some())
-    }) {
-        let detail = format!("The reference value {name} was revoked. Remove it first if it is to count again.");
+    if let Some((name, _)) = values
+        .iter()
+        .find(|(name, _)| known.get(name).is_some_and(|kept| kept.provenance.revoked_at.is_some()))
+    {
+        let detail =
+            format!("The reference value {name} was revoked. Remove it first if it is to count again.");
         return Err(Refused::new(Code::Conflict, detail));
     }
     let new = values.iter().filter(|(name, _)| !known.contains_key(name)).count();
@@ -73,7 +77,8 @@ pub(crate) async fn take(admin: &Admin, sent: Sent) -> Answer {
         .collect();
     let names = rows.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
     let put = move |own: &Scope| {
-        let put: Vec<(&str, &[u8])> = rows.iter().map(|(name, row)| (name.as_str(), row.as_slice())).collect();
+        let put: Vec<(&str, &[u8])> =
+            rows.iter().map(|(name, row)| (name.as_str(), row.as_slice())).collect();
         own.put_and_delete(table, &put, &[])?;
         Ok(true)
     };
@@ -123,7 +128,10 @@ async fn change_state(admin: &Admin, table: Table, name: String, request: Reques
     if let Some(text) = &expires_at
         && text.parse::<jiff::Timestamp>().is_err()
     {
-        return Err(Refused::new(Code::Malformed, "expires_at is a time in RFC 3339, as in 2027-01-31T00:00:00Z."));
+        return Err(Refused::new(
+            Code::Malformed,
+            "expires_at is a time in RFC 3339, as in 2027-01-31T00:00:00Z.",
+        ));
     }
     let now = record::seconds(admin.inner().now());
     let own = name.clone();

@@ -4,14 +4,16 @@ use axum::extract::{Path, Query, Request};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use coffer_core_admin::{
-    GenerateResource, ResourceInfo, ResourceList, ResourceOrigin, ResourceState, ResourceStored, ResourceTerms,
-    ResourceVersion, ResourceVersions, SetResourceState,
+    GenerateResource, ResourceInfo, ResourceList, ResourceOrigin, ResourceState, ResourceStored,
+    ResourceTerms, ResourceVersion, ResourceVersions, SetResourceState,
 };
 use coffer_core_protocol::error::Code;
 use coffer_core_protocol::uri::ResourcePath;
 use coffer_core_secret::{Secret, SecretBytes};
 use coffer_server_limits::Quantity;
-use coffer_server_store::{KEPT_VERSIONS, NewResource, Origin, ResourceError, State, StoredResource, VersionInfo};
+use coffer_server_store::{
+    KEPT_VERSIONS, NewResource, Origin, ResourceError, State, StoredResource, VersionInfo,
+};
 use serde::Deserialize;
 
 use super::MAX_BODY;
@@ -110,7 +112,10 @@ async fn store(
     let at = admin.inner().now().as_second();
     let expires_at = terms.expires_at.as_deref().map(|text| future(text, at)).transpose()?;
     if terms.release_limit == Some(0) {
-        return Err(Refused::new(Code::Malformed, "A release limit is 1 or more; to release to nobody, revoke."));
+        return Err(Refused::new(
+            Code::Malformed,
+            "A release limit is 1 or more; to release to nobody, revoke.",
+        ));
     }
     let at_most = Some(quotas.quotas.limit(Quantity::Resources));
     let (name, call) = (path.to_string(), admin.call.clone());
@@ -133,7 +138,10 @@ async fn store(
 fn future(text: &str, now: i64) -> Result<i64, Refused> {
     let wrong = || {
         let text: String = text.chars().take(64).collect();
-        Refused::new(Code::Malformed, format!("{text:?} is no time to come in RFC 3339, as in 2027-01-31T00:00:00Z."))
+        Refused::new(
+            Code::Malformed,
+            format!("{text:?} is no time to come in RFC 3339, as in 2027-01-31T00:00:00Z."),
+        )
     };
     let at: jiff::Timestamp = text.parse().map_err(|_| wrong())?;
     if at.as_second() <= now { Err(wrong()) } else { Ok(at.as_second()) }

@@ -54,7 +54,9 @@ fn check(admin: &Admin, tenant: &TenantName, settings: &TenantSettings) -> Resul
     for host in &settings.hosts {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
         if host.is_empty() || host.len() > MAX_HOST || !host.bytes().all(plain) {
-            return Err(wrong("a host is a DNS name of letters, digits, '-' and '.', without a port".to_owned()));
+            return Err(wrong(
+                "a host is a DNS name of letters, digits, '-' and '.', without a port".to_owned(),
+            ));
         }
         if let Some(other) = admin.inner().tenants.of_host(host).filter(|other| other != tenant) {
             return Err(Refused::new(Code::Conflict, format!("The host {host} is tenant {other}'s.")));
@@ -85,7 +87,9 @@ pub(crate) async fn make(admin: Admin, Path(tenant): Path<String>, request: Requ
         store.tenant(&named).put(Table::Admins, first.name(), &key)
     };
     blocking(make).await?.map_err(|error| match error {
-        StoreError::TenantExists(_) => Refused::new(Code::Conflict, format!("There is a tenant {tenant} already.")),
+        StoreError::TenantExists(_) => {
+            Refused::new(Code::Conflict, format!("There is a tenant {tenant} already."))
+        }
         other => Refused::from(other),
     })?;
     reload_hosts(&admin).await?;

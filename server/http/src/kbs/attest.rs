@@ -226,7 +226,8 @@ fn appraise(
         })
         .map_err(|_| Code::Internal)?;
     let verbose = inner.config.verbose_token;
-    let result = token::result(submission, machine, devices, case.init_data.as_ref(), chip, verbose, inner.now_s());
+    let result =
+        token::result(submission, machine, devices, case.init_data.as_ref(), chip, verbose, inner.now_s());
     let result = result.map_err(|_| Code::Internal)?;
     let token = result.sign(in_force.tokens.current()).map_err(|_| Code::Internal)?;
     Ok((record.with_token(token), result))

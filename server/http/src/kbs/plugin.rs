@@ -41,7 +41,10 @@ pub(crate) async fn call(
     if let Err(refused) = &asker
         && gate::authorize(&call, Permission::ManageKeys, &headers).await.is_err()
     {
-        return Err(Refused::new(refused.parts().1.known_code().unwrap_or(Code::TokenMissing), refused.parts().1.detail.clone()));
+        return Err(Refused::new(
+            refused.parts().1.known_code().unwrap_or(Code::TokenMissing),
+            refused.parts().1.detail.clone(),
+        ));
     }
     let body = SecretBytes::copy_of(&body(request, MAX_BODY).await?);
     let segments = path.split('/').map(str::to_owned).collect();

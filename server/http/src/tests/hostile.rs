@@ -186,7 +186,9 @@ async fn evidence_that_finds_no_room_is_told_when_to_come_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unauthenticated_requests_leave_nothing_behind() {
     let lab = Lab::start(true).await;
-    let counts = || lab.broker.inner().store().tenant(&coffer_core_admin::TenantName::default()).attempt_counts().unwrap();
+    let counts = || {
+        lab.broker.inner().store().tenant(&coffer_core_admin::TenantName::default()).attempt_counts().unwrap()
+    };
     for _ in 0..200 {
         lab.challenge(Tee::Tpm, TeeKey::generate().unwrap()).await;
     }

@@ -199,10 +199,9 @@ impl Lab {
         self.admin_ok(Method::PUT, &format!("/coffer/v1/tenants/{name}"), body).await;
         let anchor = json!({"certificate": pem(&self.tpm.root_der()), "hardware": true}).to_string();
         let reference = serde_json::to_string(&reference(COMMAND_LINE)).unwrap();
-        for (method, path, body) in [
-            (Method::PUT, "trust-anchors/lab", anchor),
-            (Method::POST, "reference-values", reference),
-        ] {
+        for (method, path, body) in
+            [(Method::PUT, "trust-anchors/lab", anchor), (Method::POST, "reference-values", reference)]
+        {
             let response = self.as_person(owner, method, &format!("/t/{name}/coffer/v1/{path}"), body).await;
             let status = response.status();
             assert!(status.is_success(), "{path}: {status} {}", response.text().await.unwrap());
@@ -226,7 +225,8 @@ impl Lab {
         let base = tenant.map_or(self.url.clone(), |tenant| format!("{}/t/{tenant}", self.url));
         let (attester, body) = Attester::begin(Tee::Tpm, TeeKey::generate().unwrap()).unwrap();
         let response = self.http.post(format!("{base}/kbs/v0/auth")).body(body).send().await.unwrap();
-        let cookie = response.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_string();
+        let cookie =
+            response.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_string();
         let body = response.bytes().await.unwrap();
         let (challenged, report_data) = attester.on_challenge(&body).unwrap();
         let evidence = evidence(&self.tpm, &report_data, command_line);

@@ -26,8 +26,16 @@ impl Two {
             for (method, path, body) in [
                 (Method::PUT, "/coffer/v1/resources/default/key/1", secret),
                 (Method::PUT, "/coffer/v1/named-values/one", b"[1]".to_vec()),
-                (Method::PUT, "/coffer/v1/policies/lab", json!({"preset": "insecure-lab", "paths": ["lab/**"]}).to_string().into_bytes()),
-                (Method::POST, "/coffer/v1/revocations", json!({"kind": "chip", "value": "00ff"}).to_string().into_bytes()),
+                (
+                    Method::PUT,
+                    "/coffer/v1/policies/lab",
+                    json!({"preset": "insecure-lab", "paths": ["lab/**"]}).to_string().into_bytes(),
+                ),
+                (
+                    Method::POST,
+                    "/coffer/v1/revocations",
+                    json!({"kind": "chip", "value": "00ff"}).to_string().into_bytes(),
+                ),
             ] {
                 let response = lab.as_person(person, method, &put(path), body).await;
                 let status = response.status();
@@ -66,9 +74,17 @@ fn method(name: &str) -> Method {
 async fn seen(two: &Two) -> Vec<Value> {
     let mut all = Vec::new();
     for path in [
-        "/coffer/v1/resources", "/coffer/v1/named-values", "/coffer/v1/policies", "/coffer/v1/revocations",
-        "/coffer/v1/admins", "/coffer/v1/reference-values", "/coffer/v1/trust-anchors", "/coffer/v1/platform-policy",
-        "/coffer/v1/admin-issuers", "/coffer/v1/token-issuers", "/coffer/v1/attestation-policies",
+        "/coffer/v1/resources",
+        "/coffer/v1/named-values",
+        "/coffer/v1/policies",
+        "/coffer/v1/revocations",
+        "/coffer/v1/admins",
+        "/coffer/v1/reference-values",
+        "/coffer/v1/trust-anchors",
+        "/coffer/v1/platform-policy",
+        "/coffer/v1/admin-issuers",
+        "/coffer/v1/token-issuers",
+        "/coffer/v1/attestation-policies",
     ] {
         let response = two.lab.as_person(&two.b, Method::GET, &format!("/t/b{path}"), "").await;
         all.push(serde_json::from_str(&response.text().await.unwrap()).unwrap());
@@ -94,11 +110,18 @@ async fn no_call_of_one_tenant_s_admin_reaches_another_tenant_or_the_cluster() {
             let path = format!("/t/b{path}");
             let response = match person {
                 Some(person) => two.lab.as_person(person, method(route.method), &path, "{}").await,
-                None => two.lab.http.request(method(route.method), format!("{}{path}", two.lab.url)).send().await.unwrap(),
+                None => two
+                    .lab
+                    .http
+                    .request(method(route.method), format!("{}{path}", two.lab.url))
+                    .send()
+                    .await
+                    .unwrap(),
             };
             let (status, code, _) = refusal(response).await;
             assert!(
-                (status == 401 && code == "admin.unauthenticated") || (status == 403 && code == "admin.forbidden"),
+                (status == 401 && code == "admin.unauthenticated")
+                    || (status == 403 && code == "admin.forbidden"),
                 "{} {path} by {who}: {status} {code}",
                 route.method
             );
@@ -122,7 +145,14 @@ async fn the_table_s_calls_of_guests_give_a_token_of_one_tenant_nothing_in_anoth
         let text = response.text().await.unwrap();
         assert!(!text.contains("the secret of b"), "{path}");
         // What is public answers everybody alike; all else refuses.
-        let public = ["/healthz", "/readyz", "/openapi.json", "/.well-known/jwks.json", "/.well-known/openid-configuration", "/challenge"];
+        let public = [
+            "/healthz",
+            "/readyz",
+            "/openapi.json",
+            "/.well-known/jwks.json",
+            "/.well-known/openid-configuration",
+            "/challenge",
+        ];
         match public.iter().any(|end| path.ends_with(end)) {
             true => assert!(status < 500, "{path}: {status}"),
             false => assert!((400..500).contains(&status), "{path}: {status} {text}"),
@@ -142,7 +172,8 @@ async fn challenges_tokens_and_sessions_of_one_tenant_are_none_of_anothers() {
         let by_cookie = two.lab.http.get(&url).header("cookie", &cookie).send().await.unwrap();
         assert_eq!(refusal(by_cookie).await.1, "challenge.foreign", "{prefix}");
     }
-    let own = two.lab.http.get(format!("{}/t/a/{path}", two.lab.url)).bearer_auth(&token).send().await.unwrap();
+    let own =
+        two.lab.http.get(format!("{}/t/a/{path}", two.lab.url)).bearer_auth(&token).send().await.unwrap();
     assert_eq!(own.status(), 200);
 }
 
@@ -160,7 +191,8 @@ async fn a_host_leads_to_its_tenant_and_the_plain_path_to_the_default_one() {
         }
         async { request.send().await.unwrap().text().await.unwrap() }
     };
-    let of_path = two.lab.http.get(format!("{}/t/a/.well-known/jwks.json", two.lab.url)).send().await.unwrap();
+    let of_path =
+        two.lab.http.get(format!("{}/t/a/.well-known/jwks.json", two.lab.url)).send().await.unwrap();
     let of_path = of_path.text().await.unwrap();
     assert_eq!(keys(Some("A.example")).await, of_path);
     assert_ne!(keys(None).await, of_path);
@@ -187,7 +219,8 @@ async fn a_tenant_that_was_removed_is_gone_and_one_of_its_name_begins_with_nothi
 async fn roles_may_what_they_are_for_and_nobody_locks_the_owner_out() {
     let two = Two::start().await;
     let auditor = Person::new();
-    let body = |person: &Person, roles: Value| json!({"public_key": person.jwk(), "roles": roles}).to_string();
+    let body =
+        |person: &Person, roles: Value| json!({"public_key": person.jwk(), "roles": roles}).to_string();
     let put = |who: &'static str| format!("/t/a/coffer/v1/admins/{who}");
     let added = two.lab.as_person(&two.a, Method::PUT, &put("eve"), body(&auditor, json!(["auditor"]))).await;
     assert!(added.status().is_success());
@@ -201,13 +234,15 @@ async fn roles_may_what_they_are_for_and_nobody_locks_the_owner_out() {
     // Security manages admins and makes no owners, nor removes them.
     let security = Person::new();
     two.lab.as_person(&two.a, Method::PUT, &put("sam"), body(&security, json!(["security"]))).await;
-    let grabbed = two.lab.as_person(&security, Method::PUT, &put("sam"), body(&security, json!(["owner"]))).await;
+    let grabbed =
+        two.lab.as_person(&security, Method::PUT, &put("sam"), body(&security, json!(["owner"]))).await;
     assert_eq!(refusal(grabbed).await.1, "admin.forbidden");
     let removed = two.lab.as_person(&security, Method::DELETE, &put("first-admin"), "").await;
     assert_eq!(refusal(removed).await.1, "admin.forbidden");
     let last = two.lab.as_person(&two.a, Method::DELETE, &put("first-admin"), "").await;
     assert_eq!(refusal(last).await.1, "resource.conflict");
-    let expired = json!({"public_key": auditor.jwk(), "roles": ["auditor"], "expires_at": "2001-01-01T00:00:00Z"});
+    let expired =
+        json!({"public_key": auditor.jwk(), "roles": ["auditor"], "expires_at": "2001-01-01T00:00:00Z"});
     two.lab.as_person(&two.a, Method::PUT, &put("eve"), expired.to_string()).await;
     let late = two.lab.as_person(&auditor, Method::GET, "/t/a/coffer/v1/attempts", "").await;
     assert_eq!(refusal(late).await.0, 401);
@@ -235,7 +270,14 @@ async fn quotas_are_the_tenant_s_own_and_the_operator_s_to_change() {
     let mut codes = Vec::new();
     for tenant in ["a", "a", "a", "b"] {
         let body = json!({"version": "0.4.0", "tee": "tpm", "extra-params": ""}).to_string();
-        let response = two.lab.http.post(format!("{}/t/{tenant}/kbs/v0/auth", two.lab.url)).body(body).send().await.unwrap();
+        let response = two
+            .lab
+            .http
+            .post(format!("{}/t/{tenant}/kbs/v0/auth", two.lab.url))
+            .body(body)
+            .send()
+            .await
+            .unwrap();
         codes.push((response.status().as_u16(), response.headers().contains_key("retry-after")));
     }
     assert_eq!(codes, [(200, false), (200, false), (429, true), (200, false)]);

@@ -34,7 +34,10 @@ async fn a_one_time_secret_goes_to_one_attestation_and_to_that_as_often_as_it_as
     lab.admin_ok(Method::PUT, &format!("{PLACE}?release_limit=2"), "twice").await;
     assert_eq!(code(&lab, second.token(), "default/key/1").await, "200");
     let list = lab.admin_json("/coffer/v1/resources").await;
-    assert_eq!((&list["resources"][0]["released"], &list["resources"][0]["release_limit"]), (&json!(1), &json!(2)));
+    assert_eq!(
+        (&list["resources"][0]["released"], &list["resources"][0]["release_limit"]),
+        (&json!(1), &json!(2))
+    );
     let none = lab.admin(Method::PUT, &format!("{PLACE}?release_limit=0"), "x").await;
     assert_eq!(refusal(none).await.1, "request.malformed");
 }
@@ -77,7 +80,11 @@ async fn versions_are_asked_for_by_number_and_conflicts_are_told() {
     let conflict = lab.admin(Method::PUT, &format!("{PLACE}?if_version=1"), "three").await;
     assert_eq!(refusal(conflict).await.1, "resource.conflict");
     let session = lab.attest(COMMAND_LINE).await;
-    for (path, value) in [("default/key/1", &b"two"[..]), ("default/key/1?version=1", SECRET), ("default/key/1?version=2", b"two")] {
+    for (path, value) in [
+        ("default/key/1", &b"two"[..]),
+        ("default/key/1?version=1", SECRET),
+        ("default/key/1?version=2", b"two"),
+    ] {
         let response = lab.resource(session.token(), path).await;
         assert!(session.open(&response.bytes().await.unwrap()).unwrap().equals(value), "{path}");
     }
@@ -109,7 +116,8 @@ async fn nothing_goes_to_a_revoked_measurement_init_data_or_attempt_under_any_po
     let session = lab.attest(COMMAND_LINE).await;
     assert_eq!(code(&lab, session.token(), "default/key/1").await, "200");
     let attempt = lab.admin_json(&format!("/coffer/v1/attempts/{}", session.attempt())).await;
-    let register = attempt["claims"]["submods"]["cpu0"]["ear.veraison.annotated-evidence"]["tpm"]["pcr04"].as_str();
+    let register =
+        attempt["claims"]["submods"]["cpu0"]["ear.veraison.annotated-evidence"]["tpm"]["pcr04"].as_str();
     let register = register.expect("a register in the claims").to_ascii_uppercase();
     for (kind, value) in [("measurement", register.as_str()), ("attempt", session.attempt())] {
         let body = json!({"kind": kind, "value": value, "reason": "leaked"}).to_string();
@@ -118,7 +126,12 @@ async fn nothing_goes_to_a_revoked_measurement_init_data_or_attempt_under_any_po
         let refused = lab.resource(session.token(), "default/key/1").await;
         let (status, found, body) = refusal(refused).await;
         assert_eq!((status, found), (403, format!("revoked.{kind}")), "{body}");
-        lab.admin_ok(Method::DELETE, &format!("/coffer/v1/revocations/{}", revocation["id"].as_str().unwrap()), "").await;
+        lab.admin_ok(
+            Method::DELETE,
+            &format!("/coffer/v1/revocations/{}", revocation["id"].as_str().unwrap()),
+            "",
+        )
+        .await;
         assert_eq!(code(&lab, session.token(), "default/key/1").await, "200");
     }
 }
@@ -127,7 +140,8 @@ async fn nothing_goes_to_a_revoked_measurement_init_data_or_attempt_under_any_po
 async fn a_generated_key_is_never_shown_and_goes_to_guests_only() {
     let lab = Lab::start(true).await;
     let place = "/coffer/v1/resources/default/key/made";
-    let response = lab.admin(Method::POST, &format!("{place}/generate"), json!({"bytes": 48}).to_string()).await;
+    let response =
+        lab.admin(Method::POST, &format!("{place}/generate"), json!({"bytes": 48}).to_string()).await;
     assert_eq!(response.text().await.unwrap(), r#"{"path":"default/key/made","version":1}"#);
     assert_eq!(lab.admin_json(place).await["versions"][0]["origin"], "generated");
     let session = lab.attest(COMMAND_LINE).await;
@@ -163,7 +177,10 @@ async fn reference_values_end_are_revoked_and_do_not_come_back_by_an_import() {
     let reference = super::lab::reference(COMMAND_LINE);
     let listed = lab.admin_json("/coffer/v1/reference-values").await;
     let about = &listed["reference_values"][0];
-    assert_eq!((&about["provenance"]["by"], &about["provenance"]["source"]), (&json!("first-admin"), &json!("json")));
+    assert_eq!(
+        (&about["provenance"]["by"], &about["provenance"]["source"]),
+        (&json!("first-admin"), &json!("json"))
+    );
     let state = format!("/coffer/v1/reference-values/{}/state", reference.id());
     lab.admin_ok(Method::PUT, &state, json!({"revoked": true, "reason": "old"}).to_string()).await;
     let session = lab.attest(COMMAND_LINE).await;
@@ -198,7 +215,11 @@ async fn where_signatures_are_required_only_signed_reference_values_are_taken() 
     assert_eq!(refusal(add(changed).await).await.1, "reference.invalid");
     assert!(add(signed).await.status().is_success());
     let listed = lab.admin_json("/coffer/v1/reference-values").await;
-    let by = listed["reference_values"].as_array().unwrap().iter().filter_map(|v| v["provenance"]["signed_by"].as_str());
+    let by = listed["reference_values"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|v| v["provenance"]["signed_by"].as_str());
     assert_eq!(by.collect::<Vec<_>>(), ["build"]);
 }
 
@@ -216,9 +237,16 @@ async fn tokens_name_their_key_and_live_through_its_rotation() {
     let after = keys(&lab).await;
     assert_eq!((before["keys"].as_array().unwrap().len(), after["keys"].as_array().unwrap().len()), (1, 2));
     let next = lab.attest(COMMAND_LINE).await;
-    let kid = |token: &str| coffer_core_protocol::jws::Compact::parse(token).unwrap().key_id().map(str::to_owned);
+    let kid =
+        |token: &str| coffer_core_protocol::jws::Compact::parse(token).unwrap().key_id().map(str::to_owned);
     assert!(kid(next.token()).is_some() && kid(next.token()) != kid(session.token()));
-    assert!(after["keys"].as_array().unwrap().iter().any(|key| key["kid"].as_str() == kid(next.token()).as_deref()));
+    assert!(
+        after["keys"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|key| key["kid"].as_str() == kid(next.token()).as_deref())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -236,7 +264,15 @@ async fn another_authority_s_result_opens_what_policy_allows_and_no_more() {
     let other = Lab::start(true).await;
     let session = other.attest(COMMAND_LINE).await;
     assert_eq!(code(&lab, session.token(), "default/key/1").await, "token.invalid");
-    let keys = other.http.get(format!("{}/.well-known/jwks.json", other.url)).send().await.unwrap().text().await.unwrap();
+    let keys = other
+        .http
+        .get(format!("{}/.well-known/jwks.json", other.url))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
     let issuer = |hardware: bool| {
         json!({"issuers": [{"name": "other", "keys": {"inline": keys}, "issuer": "coffer-broker", "hardware": hardware}]}).to_string()
     };
@@ -267,7 +303,8 @@ async fn the_attestation_service_gives_results_that_open_nothing_here() {
     let lab = Lab::start(true).await;
     let key = coffer_core_protocol::tee_key::TeeKey::generate().unwrap();
     let runtime = json!({"nonce": "AAAA", "tee-pubkey": serde_json::to_value(key.public()).unwrap(), "additional-evidence": ""});
-    let digest = coffer_core_protocol::jcs::digest(coffer_core_protocol::Algorithm::Sha384, &runtime).unwrap();
+    let digest =
+        coffer_core_protocol::jcs::digest(coffer_core_protocol::Algorithm::Sha384, &runtime).unwrap();
     let report_data = coffer_core_protocol::ReportData::from_runtime_hash(digest);
     let evidence = super::lab::evidence(&lab.tpm, &report_data, COMMAND_LINE);
     let body = |runtime: &Value| {
@@ -277,7 +314,8 @@ async fn the_attestation_service_gives_results_that_open_nothing_here() {
         }], "policy_ids": ["default"]})
         .to_string()
     };
-    let stranger = lab.http.post(format!("{}/attestation", lab.url)).body(body(&runtime)).send().await.unwrap();
+    let stranger =
+        lab.http.post(format!("{}/attestation", lab.url)).body(body(&runtime)).send().await.unwrap();
     assert_eq!(refusal(stranger).await.1, "admin.unauthenticated");
     let response = lab.admin(Method::POST, "/attestation", body(&runtime)).await;
     let status = response.status();
@@ -285,10 +323,16 @@ async fn the_attestation_service_gives_results_that_open_nothing_here() {
     assert!(status.is_success(), "{token}");
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
     let ear: Ear = serde_json::from_slice(&payload).unwrap();
-    assert_eq!((ear.iss.as_str(), ear.cpu().unwrap().status.name()), ("coffer-attestation-service", "affirming"));
+    assert_eq!(
+        (ear.iss.as_str(), ear.cpu().unwrap().status.name()),
+        ("coffer-attestation-service", "affirming")
+    );
     assert_eq!(code(&lab, &token, "default/key/1").await, "token.invalid");
     let other = json!({"nonce": "BBBB"});
-    assert_eq!(refusal(lab.admin(Method::POST, "/attestation", body(&other)).await).await.1, "tpm.quote.freshness");
+    assert_eq!(
+        refusal(lab.admin(Method::POST, "/attestation", body(&other)).await).await.1,
+        "tpm.quote.freshness"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -315,12 +359,16 @@ async fn data_keys_are_unwrapped_for_attested_guests_and_each_use_is_written_dow
     let opened: Value = serde_json::from_str(&opened.text().await.unwrap()).unwrap();
     assert_eq!(opened["data"]["plaintext"], plaintext);
     let attempt = lab.admin_json(&format!("/coffer/v1/attempts/{}", session.attempt())).await;
-    let uses: Vec<&str> = attempt["decisions"].as_array().unwrap().iter().filter_map(|d| d["resource"].as_str()).collect();
+    let uses: Vec<&str> =
+        attempt["decisions"].as_array().unwrap().iter().filter_map(|d| d["resource"].as_str()).collect();
     assert_eq!(uses, ["wrapping/table", "wrapping/table"]);
     // Nobody, a guest that is not affirmed, and a guest that would manage.
     assert!(call("decrypt/table", None, json!({"ciphertext": ciphertext})).await.status().is_client_error());
     let other = lab.attest("another line").await;
-    assert_eq!(call("decrypt/table", Some(other.token()), json!({"ciphertext": ciphertext})).await.status(), 403);
+    assert_eq!(
+        call("decrypt/table", Some(other.token()), json!({"ciphertext": ciphertext})).await.status(),
+        403
+    );
     assert_eq!(call("keys/table/rotate", Some(session.token()), json!({})).await.status(), 403);
 }
 
