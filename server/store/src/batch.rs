@@ -13,14 +13,15 @@ use coffer_core_admin::TenantName;
 
 use crate::StoreError;
 use crate::engine::{Change, Order};
+use crate::entries::{AttemptEntry, JournalEntry, Written};
 use crate::evidence::MAX_EVIDENCE;
 use crate::heads::{Head, State};
-use crate::journal::{AttemptEntry, JournalEntry, Limits, Ring, Written};
+use crate::inner::Inner;
 use crate::keys::{self, TenantState};
 use crate::places::{AttemptState, Place, decision_key};
 use crate::resources::{count_key, release_key, split_count};
+use crate::rings::{Limits, Ring};
 use crate::seal::Sealer;
-use crate::store::Inner;
 use crate::table::{self, ATTEMPT_STATES, ATTEMPTS, DECISIONS, EVIDENCE, EVIDENCE_PLACES, EVIDENCE_RING};
 use crate::table::{OTHERS, REFUSED, RELEASE_COUNTS, RELEASES, RESOURCES, REVISIONS};
 

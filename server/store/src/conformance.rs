@@ -11,7 +11,7 @@ use coffer_core_admin::TenantName;
 use coffer_core_secret::SecretBytes;
 
 use crate::engine::{Change, Engine, Order, View};
-use crate::store::write;
+use crate::inner::write;
 use crate::{
     AttemptEntry, JournalEntry, MasterKeyFile, NewResource, ResourceError, State, Store, StoreError, Table,
     Written, check_backup, restore,

@@ -7,10 +7,11 @@ use coffer_core_admin::TenantName;
 
 use crate::StoreError;
 use crate::engine::{Order, View};
+use crate::inner::state_of;
 use crate::keys::{self, Keyring, TenantState};
 use crate::scope::{Scope, Transaction};
 use crate::seal;
-use crate::store::{Store, state_of};
+use crate::store::Store;
 use crate::table::{self, RESEALS, TENANT_KEYS};
 
 /// The name of a tenant's row in [`RESEALS`].

@@ -13,7 +13,8 @@ use aws_lc_rs::rand;
 use crate::StoreError;
 use crate::backup::{BackupError, BackupInfo, END, FORM, LAST, MAGIC, ROW, TABLE, tables};
 use crate::engine::{Engine, Order};
-use crate::store::{FORMAT, META_FORMAT, META_RESTORING, is_empty, write};
+use crate::inner::write;
+use crate::store::{FORMAT, META_FORMAT, META_RESTORING, is_empty};
 use crate::table::{self, MAX_NAME, META};
 
 /// The longest key: a tenant, a name, and a number or another name.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use coffer_core_secret::SecretBytes;
 
 use crate::engine::{Change, Order, View};
+use crate::inner::{CLUSTER, Inner, state_of};
 use crate::keys::{Keyring, TenantState};
 use crate::seal::Sealer;
-use crate::store::{CLUSTER, Inner, state_of};
 use crate::table::{self, Table, WITHDRAWN};
 use crate::{StoreError, Tag};
 

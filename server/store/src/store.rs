@@ -1,21 +1,21 @@
 //! Opening a store, and the two kinds of transactions that everything else is made of.
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use aws_lc_rs::rand;
 use coffer_core_admin::TenantName;
 use coffer_core_secret::Secret;
 
-use crate::embedded::{Embedded, FILE};
-use crate::engine::{Change, Engine, View};
-use crate::journal::{Limits, Ring};
-use crate::keys::{self, Keyring, TenantState};
-use crate::master::{MasterKey, MasterKeyError, MasterKeyFile};
+use crate::embedded::Embedded;
+use crate::engine::{Engine, View};
+use crate::inner::{CLUSTER, Inner, write};
+use crate::keys::{self, Keyring};
+use crate::master::{MasterKey, MasterKeyFile};
+use crate::master_error::MasterKeyError;
 use crate::scope::Scope;
 use crate::table::{self, META};
-use crate::{StoreError, files, tenants, upgrade};
+use crate::{StoreError, files, removal};
 
 /// The format that this program reads and writes.
 pub(crate) const FORMAT: u64 = 2;
@@ -27,13 +27,11 @@ const META_DATA_KEY: &str = "data-key";
 pub(crate) const META_MASTER: &str = "master-key";
 /// A restore that was begun and not finished.
 pub(crate) const META_RESTORING: &str = "restoring";
-/// The cluster's rows have this tenant, whose name no tenant can have.
-pub(crate) const CLUSTER: &str = "";
 
 /// The master key of [`Store::open`].
 pub(crate) const MASTER_FILE: &str = "master.key";
 /// The master key that a rotation is about to put in its place.
-const NEXT_MASTER_FILE: &str = "master.key.next";
+pub(crate) const NEXT_MASTER_FILE: &str = "master.key.next";
 
 /// An open store. Clones are handles on the same one.
 #[derive(Clone)]
@@ -41,92 +39,7 @@ pub struct Store {
     pub(crate) inner: Arc<Inner>,
 }
 
-pub(crate) struct Inner {
-    pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) keys: Keyring,
-    /// How many attempts each tenant's rings hold, as far as this process knows. Held during every journal.
-    pub(crate) rings: Mutex<HashMap<Arc<str>, Ring>>,
-    pub(crate) limits: RwLock<HashMap<Arc<str>, Limits>>,
-    /// Which of the counters of uncounted releases this process raises, so that replicas do not meet there.
-    pub(crate) shard: u8,
-    created: bool,
-}
-
-impl Inner {
-    /// Runs `work` on one state of the store.
-    pub(crate) fn read<T>(
-        &self,
-        mut work: impl FnMut(&dyn View) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let mut result = None;
-        self.engine.read(&mut |view| {
-            result = Some(work(view)?);
-            Ok(())
-        })?;
-        result.ok_or_else(not_run)
-    }
-
-    /// One durable transaction: all of it or nothing. `work` may be run again from the beginning.
-    pub(crate) fn write<T>(
-        &self,
-        work: impl FnMut(&mut dyn Change) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        write(&*self.engine, work)
-    }
-
-    /// The limits of a tenant's attempts.
-    pub(crate) fn limits_of(&self, tenant: &str) -> Limits {
-        let limits = self.limits.read().unwrap_or_else(PoisonError::into_inner);
-        limits.get(tenant).copied().unwrap_or_default()
-    }
-}
-
-pub(crate) fn write<T>(
-    engine: &dyn Engine,
-    mut work: impl FnMut(&mut dyn Change) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    let mut result = None;
-    engine.write(&mut |change| {
-        result = None;
-        result = Some(work(change)?);
-        Ok(())
-    })?;
-    result.ok_or_else(not_run)
-}
-
-fn not_run() -> StoreError {
-    StoreError::Database("the engine did not run the transaction's work".to_owned())
-}
-
 impl Store {
-    /// Opens the embedded store in `folder` with its master key `master.key`, or makes both there. A store of the
-    /// first format is upgraded; the old file stays beside it.
-    pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        files::create_private_folder(folder)?;
-        let key_path = folder.join(MASTER_FILE);
-        let master = match (MasterKeyFile::open(&key_path)?, folder.join(FILE).exists()) {
-            (Some(master), _) => master,
-            (None, true) => return Err(StoreError::MasterKeyMissing(key_path)),
-            (None, false) => MasterKeyFile::create(&key_path)?,
-        };
-        let engine = upgrade::if_needed(Embedded::open(folder)?, &master)?;
-        match Self::open_with(engine.clone(), &master) {
-            // A rotation that was killed between the store's row and the file's name.
-            Err(StoreError::WrongMasterKey { expected, place, found }) => {
-                let next_path = folder.join(NEXT_MASTER_FILE);
-                match MasterKeyFile::open(&next_path)? {
-                    Some(next) if next.id() == expected => {
-                        let store = Self::open_with(engine, &next)?;
-                        files::replace(&next_path, &key_path)?;
-                        Ok(store)
-                    }
-                    _ => Err(StoreError::WrongMasterKey { expected, place, found }),
-                }
-            }
-            other => other,
-        }
-    }
-
     /// The embedded engine in `folder`, for another master key than a file beside it; says whether it was made now.
     pub fn embedded(folder: &Path) -> Result<(Arc<dyn Engine>, bool), StoreError> {
         let engine = Embedded::open(folder)?;
@@ -154,7 +67,7 @@ impl Store {
         if store.inner.read(|view| store.inner.keys.state(view, CLUSTER))?.is_none() {
             return Err(keys::damaged(table::REVISIONS, &keys::state_key(CLUSTER)));
         }
-        tenants::take_up_removals(&store.inner)?;
+        removal::take_up_removals(&store.inner)?;
         Ok(store)
     }
 
@@ -290,7 +203,7 @@ fn make(engine: &dyn Engine, master: &dyn MasterKey) -> Result<(Secret<[u8; 32]>
         change.put(META, META_DATA_KEY, &wrapped)?;
         change.put(META, META_MASTER, id.as_bytes())?;
         for tenant in [CLUSTER, TenantName::DEFAULT] {
-            tenants::make(&ring, change, tenant, b"{}")?;
+            removal::make(&ring, change, tenant, b"{}")?;
         }
         change.put(META, META_FORMAT, &FORMAT.to_be_bytes())?;
         Ok(true)
@@ -311,13 +224,4 @@ fn make(engine: &dyn Engine, master: &dyn MasterKey) -> Result<(Secret<[u8; 32]>
 pub(crate) fn is_empty(view: &(impl View + ?Sized), name: &'static str) -> Result<bool, StoreError> {
     // No key begins with this character, the last one of Unicode.
     Ok(view.range(name, "", "\u{10ffff}", crate::engine::Order::Ascending, 1)?.is_empty())
-}
-
-/// The state of a tenant that must be there.
-pub(crate) fn state_of(
-    keys: &Keyring,
-    view: &(impl View + ?Sized),
-    tenant: &str,
-) -> Result<TenantState, StoreError> {
-    keys.state(view, tenant)?.ok_or_else(|| StoreError::NoSuchTenant(tenant.to_owned()))
 }

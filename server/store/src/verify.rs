@@ -6,8 +6,9 @@ use crate::StoreError;
 use crate::backup::LAST;
 use crate::engine::{Order, View};
 use crate::heads::Head;
+use crate::inner::{CLUSTER, Inner};
 use crate::keys;
-use crate::store::{CLUSTER, Inner, Store};
+use crate::store::Store;
 use crate::table::{self, REMOVALS, RESOURCES, REVISIONS, VALUES};
 
 /// How many damaged records are named.

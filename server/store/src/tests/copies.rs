@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::store::write;
+use crate::inner::write;
 use crate::table;
 
 fn copy(store: &Store) -> Vec<u8> {

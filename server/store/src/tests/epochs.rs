@@ -144,7 +144,7 @@ fn large_values_move_a_few_at_a_time() {
 fn a_record_that_does_not_open_is_counted_and_does_not_stop_the_others() {
     let folder = filled();
     let store = Store::open(folder.path()).unwrap();
-    crate::store::write(&*store.inner.engine, |change| change.put("policies", "default/a", b"damaged"))
+    crate::inner::write(&*store.inner.engine, |change| change.put("policies", "default/a", b"damaged"))
         .unwrap();
     store.rotate_tenant_key(&TenantName::default()).unwrap();
     let progress = reseal(&own(&store));

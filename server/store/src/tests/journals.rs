@@ -1,7 +1,7 @@
 //! Attempts, decisions and releases: the rings, and what is released under which conditions.
 
 use super::*;
-use crate::store::write;
+use crate::inner::write;
 
 fn id(number: usize) -> String {
     format!("{number:08}")

@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use super::*;
-use crate::store::{META_FORMAT, write};
+use crate::inner::write;
+use crate::store::META_FORMAT;
 use crate::table::META;
 
 const CANARY: &[u8] = b"a canary that is nowhere on the disk";

@@ -134,7 +134,7 @@ fn a_value_that_was_cut_or_lost_is_an_error_and_not_an_empty_one() {
     let key = "default/default/key/1\u{0}00000000000000000001";
     let sealed = store.inner.read(|view| view.get("resource-values", key)).unwrap().unwrap();
     let with = |value: Option<&[u8]>| {
-        crate::store::write(&*store.inner.engine, |change| match value {
+        crate::inner::write(&*store.inner.engine, |change| match value {
             Some(value) => change.put("resource-values", key, value),
             None => change.discard("resource-values", key),
         })

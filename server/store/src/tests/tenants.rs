@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::Order;
-use crate::store::write;
+use crate::inner::write;
 use crate::table;
 
 fn entry(id: &str) -> JournalEntry {
