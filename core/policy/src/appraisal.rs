@@ -13,7 +13,7 @@ use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::values::{self, NamedValues};
-use crate::{FILE, MAX_POLICY, PACKAGE, PolicyError, engine, evaluation};
+use crate::{FILE, MAX_POLICY, PACKAGE, PolicyError, bounds, engine, evaluation};
 
 /// The most evidence that is appraised, in bytes of texts and numbers.
 pub const MAX_EVIDENCE: usize = 8 << 20;
@@ -138,7 +138,7 @@ impl AppraisalPolicy {
         let mut engine = self.blank.lock().unwrap_or_else(PoisonError::into_inner).clone();
         engine.set_strict_builtin_errors(false);
         engine.set_input(Rego::new_object());
-        NamedValues::default().answering(|| self.evaluate(&mut engine)).map(drop)
+        bounds::lenient(|| NamedValues::default().answering(|| self.evaluate(&mut engine))).map(drop)
     }
 
     fn take(&self, values: &NamedValues) -> Result<(Option<NamedValues>, Engine), PolicyError> {
