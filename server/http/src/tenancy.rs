@@ -5,6 +5,7 @@
 //! nothing (`server/store`, releases). A tenant is loaded when it is first asked for.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use coffer_core_admin::{TenantName, TenantSettings};
@@ -67,6 +68,8 @@ pub(crate) struct Tenant {
     /// One admin call changes something at a time, so that what is in force is what was stored last.
     pub(crate) changing: tokio::sync::Mutex<()>,
     state: Arc<RwLock<Arc<InForce>>>,
+    /// Whether somebody asked for it since it was looked at last.
+    used: AtomicBool,
 }
 
 /// What is in force for a tenant.
@@ -171,6 +174,7 @@ impl Loader {
             issued: Issued::default(),
             changing: tokio::sync::Mutex::new(()),
             state,
+            used: AtomicBool::new(true),
         })))
     }
 }
@@ -203,7 +207,8 @@ pub(crate) struct Tenants {
 impl Tenants {
     /// A tenant that is loaded.
     pub(crate) fn get(&self, name: &TenantName) -> Option<Arc<Tenant>> {
-        self.loaded.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        let tenant = self.loaded.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        tenant.inspect(|tenant| tenant.used.store(true, Ordering::Relaxed))
     }
 
     /// How many are loaded.
@@ -270,10 +275,18 @@ impl Tenants {
         self.reload_hosts(loader)
     }
 
-    /// Reads everything anew: what depends on the time is due.
+    /// Reads everything anew: what depends on the time is due. Tenants that nobody asked for since the last time are let
+    /// go, and read when somebody does.
     pub(crate) fn reload_all(&self, loader: &Loader, now: Timestamp) -> Result<(), OpenError> {
-        let loaded: Vec<Arc<Tenant>> =
-            self.loaded.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let loaded: Vec<Arc<Tenant>> = {
+            let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
+            loaded.retain(|name, tenant| {
+                let used = tenant.used.swap(false, Ordering::Relaxed);
+                // Those in use stay: what they sign and change is theirs alone.
+                name.is_default() || used || Arc::strong_count(tenant) > 1
+            });
+            loaded.values().cloned().collect()
+        };
         loaded.iter().try_for_each(|tenant| tenant.reload(loader, now))
     }
 }
