@@ -79,15 +79,12 @@ pub(crate) fn beside(path: &Path) -> Result<PathBuf, StoreError> {
 
 /// Reads a private file, if it is there; refuses one that others may read.
 pub fn read_private(path: &Path) -> Result<Option<SecretBytes>, StoreError> {
-    let (mode, owner) = match std::fs::metadata(path) {
-        Ok(metadata) => (metadata.mode() & 0o7777, metadata.uid()),
+    let mode = match std::fs::metadata(path) {
+        Ok(metadata) => metadata.mode() & 0o7777,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed("cannot read", path)(error)),
     };
-    // What root hands to a service that is not root (a mounted secret, a credential) is readable by the service's group.
-    let handed =
-        owner == 0 && mode & 0o037 == 0 && std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() != 0);
-    if mode & 0o077 != 0 && !handed {
+    if mode & 0o077 != 0 {
         return Err(StoreError::Permissions { path: path.to_path_buf(), mode });
     }
     std::fs::read(path).map(|bytes| Some(SecretBytes::new(bytes))).map_err(failed("cannot read", path))
