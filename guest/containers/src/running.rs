@@ -33,6 +33,8 @@ pub struct Running {
     pub stderr: Option<Output>,
     reports: BufReader<UnixStream>,
     partial: Vec<u8>,
+    /// How the workload ended, once the monitor said so.
+    end: Option<End>,
     controller: Controller,
     monitor: Child,
     group: Option<Group>,
@@ -94,6 +96,7 @@ impl Container {
             stderr: None,
             reports: BufReader::new(socket),
             partial: Vec::new(),
+            end: None,
             controller: Controller { orders, terminal: None },
             monitor: child,
             group,
@@ -118,13 +121,22 @@ impl Running {
     /// # Errors
     /// [`ContainerError::Lost`] when the monitor was killed; the container died with it.
     pub async fn wait(&mut self) -> Result<Exit, ContainerError> {
-        let (end, signal) = match self.report().await? {
-            Report::Exited(code) => (End::Exited(code), None),
-            Report::Killed(signal) => (End::Killed(signal), Some(signal)),
-            Report::Started | Report::Failed(_) => return Err(ContainerError::Lost),
+        let end = match self.end {
+            Some(end) => end,
+            None => match self.report().await? {
+                Report::Exited(code) => End::Exited(code),
+                Report::Killed(signal) => End::Killed(signal),
+                Report::Started | Report::Failed(_) => return Err(ContainerError::Lost),
+            },
         };
+        // Kept before the next point at which this may be dropped: the monitor says it once.
+        self.end = Some(end);
         self.reap().await;
         let out_of_memory = self.group.take().is_some_and(|group| group.ran_out_of_memory());
+        let signal = match end {
+            End::Exited(_) => None,
+            End::Killed(signal) => Some(signal),
+        };
         Ok(Exit { code: end.code(), signal, out_of_memory })
     }
 
@@ -235,4 +247,33 @@ fn standard_streams(
     let (stderr, stderr_writer) = io::pipe()?;
     command.stdin(stdin_reader).stdout(stdout_writer).stderr(stderr_writer);
     Ok(Ours::Pipes { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_wait_that_is_dropped_after_the_monitors_last_word_loses_nothing() {
+        let (ours, mut monitor) = Socket::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let mut running = Running {
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            controller: Controller { orders: Arc::new(ours.try_clone().unwrap()), terminal: None },
+            reports: BufReader::new(UnixStream::from_std(ours).unwrap()),
+            partial: Vec::new(),
+            end: None,
+            monitor: Command::new("true").spawn().unwrap(),
+            group: None,
+        };
+        monitor.write_all(&line(&Report::Killed(15))).unwrap();
+        // The monitor lives on for a moment: the wait is dropped in that moment.
+        tokio::time::timeout(Duration::from_millis(50), running.wait()).await.unwrap_err();
+        drop(monitor);
+        let exit = running.wait().await.unwrap();
+        assert_eq!((exit.code, exit.signal, exit.out_of_memory), (143, Some(15), false));
+    }
 }
