@@ -52,6 +52,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut cargo = run::cargo();
     cargo.args(["test", "--package", DIFFERENTIAL, "--tests", "--no-fail-fast"]);
     good &= sum.of(&mut cargo)?;
+    // Far above in the output of thousands of tests; whoever reads the end of it wants to see what failed.
+    for words in &sum.failures {
+        println!("\n{words}");
+    }
     for (reason, times) in &sum.reasons {
         println!("{reason} ({times} times)");
     }
@@ -70,7 +74,14 @@ struct Sum {
     ignored: u64,
     /// Why something was left out, and how often.
     reasons: BTreeMap<String, u64>,
+    /// What each failed test printed, under its name.
+    failures: Vec<String>,
+    /// Whether the lines are those of the failed tests.
+    in_failures: bool,
 }
+
+/// So much of what a failed test printed is shown again, from its end.
+const SHOWN: usize = 60;
 
 impl Sum {
     /// Runs the tests, shows them and adds them up. Whether they ended well.
@@ -94,6 +105,7 @@ impl Sum {
         if line.starts_with("skipped: ") {
             *self.reasons.entry(line.to_string()).or_default() += 1;
         }
+        self.keep_failure(line);
         let Some(counts) = line.strip_prefix("test result:") else { return };
         let count = |word: &str| {
             let part = counts.split([';', '.']).find(|part| part.trim().ends_with(word));
@@ -102,6 +114,28 @@ impl Sum {
         self.passed += count("passed");
         self.failed += count("failed");
         self.ignored += count("ignored");
+    }
+
+    /// libtest prints `failures:` and under it what each test printed, and again with the names alone.
+    fn keep_failure(&mut self, line: &str) {
+        match line {
+            // The second time the names follow.
+            "failures:" => self.in_failures = !self.in_failures,
+            "successes:" => self.in_failures = false,
+            _ if line.starts_with("test result:") => self.in_failures = false,
+            _ if !self.in_failures => {}
+            _ if line.starts_with("---- ") => self.failures.push(line.to_string()),
+            _ => {
+                let Some(words) = self.failures.last_mut() else { return };
+                words.push('\n');
+                words.push_str(line);
+                if words.lines().count() > SHOWN {
+                    let (head, rest) = words.split_once('\n').unwrap_or_default();
+                    let rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
+                    *words = format!("{head}\n{rest}");
+                }
+            }
+        }
     }
 }
 
@@ -119,7 +153,22 @@ mod tests {
         sum.add("running 3 tests");
         sum.add("skipped: no vectors");
         let reasons = [("skipped: no vectors".to_string(), 1)].into();
-        assert_eq!(sum, Sum { passed: 14, failed: 3, ignored: 1, reasons });
+        assert_eq!(sum, Sum { passed: 14, failed: 3, ignored: 1, reasons, ..Sum::default() });
         assert_eq!(sum.skipped(), 2);
+    }
+
+    #[test]
+    fn what_failed_tests_printed_is_kept_from_its_end() {
+        let mut sum = Sum::default();
+        let talk = (0..100).map(|n| format!("line {n}"));
+        let lines = ["---- good stdout ----", "fine", "failures:", "---- bad stdout ----"];
+        for line in lines.into_iter().map(str::to_string).chain(talk) {
+            sum.add(&line);
+        }
+        sum.add("test result: FAILED. 1 passed; 1 failed");
+        sum.add("---- other stdout ----");
+        let [words] = &sum.failures[..] else { panic!("{:?}", sum.failures) };
+        assert!(words.starts_with("---- bad stdout ----\nline 41\n"), "{words}");
+        assert!(words.ends_with("line 99"), "{words}");
     }
 }

@@ -67,7 +67,7 @@ async fn over(program: &Path) -> Result<()> {
     // Admins' tokens last two hours at most, a run minutes.
     let token = world.admin.token_for(3_600)?;
     let ca = world.broker.folder().join("tls/ca.pem");
-    let seconds = number("COFFER_TEST_OPENAPI_SECONDS", 120);
+    let seconds = number("COFFER_TEST_OPENAPI_SECONDS", 60);
     let mut command = Command::new(program);
     command.arg("run").arg(format!("{}/openapi.json", world.broker.url())).current_dir(folder.path());
     command.arg("--tls-verify").arg(&ca);

@@ -24,6 +24,7 @@ mod judges;
 mod kbs;
 mod keyring;
 mod keys;
+mod leftover;
 mod metrics;
 mod openapi;
 mod operation;

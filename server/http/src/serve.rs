@@ -26,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::broker::Broker;
 use crate::call::Client;
 use crate::error::OpenError;
+use crate::leftover;
 use crate::service::Service as Evaluator;
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -285,7 +286,13 @@ fn noticed(
         if let Some(client) = client {
             request.extensions_mut().insert(client);
         }
-        inner.call(request)
+        let (request, leftover) = leftover::lend(request);
+        let answer = inner.call(request);
+        async move {
+            let mut answer = answer.await?;
+            leftover.settle(&mut answer).await;
+            Ok(answer)
+        }
     });
     (service, called)
 }
