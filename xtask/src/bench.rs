@@ -10,15 +10,22 @@ pub(crate) struct Options {
     /// Leave out what needs a virtual machine.
     #[arg(long)]
     fast: bool,
+    /// Only the broker's program under load.
+    #[arg(long, conflicts_with = "fast")]
+    broker: bool,
 }
 
 /// Builds with optimisation and measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    setup::packages(true, false)?;
     let mut bench = run::cargo();
     bench.args(["run", "--quiet", "--release", "--package=coffer-lab-bench", "--"]);
-    if !options.fast {
-        setup::packages(true, false)?;
+    if options.fast || options.broker {
+        bench.env("COFFER_E2E_BROKER", setup::build_broker(true)?);
+        bench.args(options.broker.then_some("--broker-only"));
+    } else {
         let built = setup::build(true)?;
+        bench.env("COFFER_E2E_BROKER", &built.broker);
         bench.arg("--bench-guest").arg(setup::guest_program("coffer-lab-bench-guest")?);
         bench.arg("--kernel").arg(built.kernel().context("the guest was built without a kernel package")?);
         bench.arg("--coffer").arg(built.coffer).arg("--guest").arg(built.guest);

@@ -117,22 +117,32 @@ fn installed(package: &str) -> bool {
 
 /// Builds the `coffer` command, the static agent, and the guest from them.
 pub(crate) fn build(release: bool) -> Result<Built> {
-    step("building coffer");
-    let mut cargo = run::cargo();
-    cargo.args(["build", "--package=coffer", "--package=coffer-broker"]);
-    if release {
-        cargo.arg("--release");
-    }
-    run::checked(&mut cargo)?;
-    let programs = run::target_dir().join(if release { "release" } else { "debug" });
+    let programs = programs(&["coffer", "coffer-broker"], release)?;
+    let (coffer, broker) = (programs.join("coffer"), programs.join("coffer-broker"));
     let agent = guest_program("coffer-agent")?;
-    let coffer = programs.join("coffer");
     let guest = run::target_dir().join("guest-home");
     step("building the guest");
     run::checked(
         Command::new(&coffer).env("COFFER_HOME", &guest).args(["guest", "build", "--agent"]).arg(&agent),
     )?;
-    Ok(Built { coffer, broker: programs.join("coffer-broker"), agent, guest })
+    Ok(Built { coffer, broker, agent, guest })
+}
+
+/// Builds the broker's program.
+pub(crate) fn build_broker(release: bool) -> Result<PathBuf> {
+    Ok(programs(&["coffer-broker"], release)?.join("coffer-broker"))
+}
+
+/// Builds packages and gives the folder where their programs are.
+fn programs(packages: &[&str], release: bool) -> Result<PathBuf> {
+    step(&format!("building {}", packages.join(" and ")));
+    let mut cargo = run::cargo();
+    cargo.arg("build").args(packages.iter().map(|name| format!("--package={name}")));
+    if release {
+        cargo.arg("--release");
+    }
+    run::checked(&mut cargo)?;
+    Ok(run::target_dir().join(if release { "release" } else { "debug" }))
 }
 
 /// Builds a program for guests: static, for any kernel, and without the builder's paths in it.

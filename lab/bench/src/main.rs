@@ -5,6 +5,7 @@
 
 mod appraisal;
 mod blocks;
+mod broker;
 mod clock;
 mod judges;
 mod release;
@@ -33,14 +34,23 @@ struct Cli {
     /// Rounds of the key release.
     #[arg(long, default_value_t = 300)]
     rounds: u32,
+    /// Only what `COFFER_E2E_BROKER` or a new build of the broker's program does.
+    #[arg(long)]
+    broker_only: bool,
+    #[command(flatten)]
+    load: broker::Load,
 }
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    if cli.broker_only {
+        return broker::measure(&cli.load);
+    }
     judges::measure(cli.rounds)?;
     appraisal::measure(cli.rounds)?;
     release::measure(cli.rounds)?;
+    broker::measure(&cli.load)?;
     match (cli.bench_guest, cli.kernel) {
         (Some(guest), Some(kernel)) => blocks::measure(&guest, &kernel)?,
         _ => println!("\nskipped: no guest that reads was built"),

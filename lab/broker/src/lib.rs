@@ -3,11 +3,13 @@
 //! Left out: what is done to it, which is `coffer-lab-load`, and what must come of it, which are the tests.
 
 mod build;
+mod cluster;
 mod program;
 mod turn;
 mod world;
 
 pub use build::broker;
+pub use cluster::{Cluster, Replica, patience};
 pub use program::Program;
 pub use turn::{Turn, take_turn};
 pub use world::{OFFLINE, RESOURCE, UNLIMITED, VALUE, World};

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use coffer_lab_load::{Endpoint, Memory, memory};
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -85,6 +86,17 @@ impl Program {
     /// The end of its log.
     pub fn log(&self) -> String {
         end_of(&self.folder.join("log"))
+    }
+
+    /// Lets it run on the first so many cores, threads that it has and threads that it will have.
+    pub fn keep_to(&self, cores: usize) -> Result<()> {
+        let mut set = CpuSet::new();
+        (0..cores).try_for_each(|core| set.set(core))?;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let id: i32 = task?.file_name().to_string_lossy().parse()?;
+            sched_setaffinity(Pid::from_raw(id), &set)?;
+        }
+        Ok(())
     }
 
     /// Ends it at once (SIGKILL).

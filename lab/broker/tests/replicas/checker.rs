@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use coffer_lab_load::{Admin, Ended, Endpoint, Plan, Until, run};
 use serde_json::Value;
 
-use crate::cluster::{Cluster, patience};
 use crate::writers::{Counter, latest};
+use coffer_lab_broker::{Cluster, patience};
 
 /// A resource without a limit.
 pub(crate) const OPEN: &str = "chaos/key/open";

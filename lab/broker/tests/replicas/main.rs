@@ -5,17 +5,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod checker;
-mod cluster;
 mod rounds;
 mod writers;
 
 use anyhow::{Result, bail, ensure};
-use coffer_lab_broker::{number, take_turn};
+use coffer_lab_broker::{Cluster, number, take_turn};
 use coffer_lab_load::{Dice, Terms};
 use coffer_lab_postgres::Server;
 
 use checker::{OPEN, value_of};
-use cluster::Cluster;
 use rounds::{Event, Rounds};
 
 #[test]

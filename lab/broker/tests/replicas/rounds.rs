@@ -9,8 +9,8 @@ use coffer_lab_load::{Carry, Dice, Ended, Pace, Plan, Protocol, Terms, Until, ru
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::checker::{self, Limited, OPEN, Seen, value_of};
-use crate::cluster::{Cluster, patience};
 use crate::writers::Counter;
+use coffer_lab_broker::{Cluster, patience};
 
 const WRITERS: usize = 3;
 

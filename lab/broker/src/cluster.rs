@@ -5,34 +5,40 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use coffer_lab_broker::{OFFLINE, Program, UNLIMITED};
 use coffer_lab_load::{Admin, Endpoint, Guests, Patience, Plan, Report, Tls, Until, run};
 use coffer_lab_postgres::Server;
 use tempfile::TempDir;
+
+use crate::program::Program;
+use crate::world::{OFFLINE, UNLIMITED};
 
 /// What the first replica makes at its first start and an operator gives to the others: the master key, the admin's
 /// key, and the TLS authority, so that clients know all replicas by one certificate.
 const SHARED: [&str; 3] = ["master.key", "admin.key", "tls"];
 
 /// One replica, running or not.
-pub(crate) struct Replica {
+pub struct Replica {
     folder: PathBuf,
     port: u16,
     program: Option<Program>,
 }
 
 /// All of them.
-pub(crate) struct Cluster {
-    pub(crate) database: Arc<Server>,
-    pub(crate) replicas: Vec<Replica>,
-    pub(crate) guests: Arc<Guests>,
-    pub(crate) tls: Tls,
+pub struct Cluster {
+    /// What they share.
+    pub database: Arc<Server>,
+    /// In the order of their start.
+    pub replicas: Vec<Replica>,
+    /// Guests that an admin may welcome.
+    pub guests: Arc<Guests>,
+    /// TLS with the authority that they share.
+    pub tls: Tls,
     configuration: String,
     folder: TempDir,
 }
 
 /// How long an admin goes on: longer than any failure that the rounds make.
-pub(crate) fn patience() -> Patience {
+pub fn patience() -> Patience {
     Patience {
         per_call: Duration::from_secs(3),
         deadline: Duration::from_secs(90),
@@ -43,7 +49,7 @@ pub(crate) fn patience() -> Patience {
 
 impl Cluster {
     /// Starts the replicas; they know no guests yet.
-    pub(crate) async fn start(database: Server, count: usize) -> Result<Self> {
+    pub async fn start(database: Server, count: usize) -> Result<Self> {
         let folder = TempDir::with_prefix("coffer-lab-replicas-")?;
         let (url, password) = (database.tcp_url(), database.password_file());
         let store = format!(
@@ -64,19 +70,19 @@ impl Cluster {
     }
 
     /// An admin who knows all replicas.
-    pub(crate) fn admin(&self) -> Result<Admin> {
+    pub fn admin(&self) -> Result<Admin> {
         self.admin_at(&self.endpoints()?)
     }
 
     /// An admin who knows these replicas.
-    pub(crate) fn admin_at(&self, endpoints: &[Endpoint]) -> Result<Admin> {
+    pub fn admin_at(&self, endpoints: &[Endpoint]) -> Result<Admin> {
         let first = self.replicas.first().context("no replica")?;
         let key = std::fs::read_to_string(first.folder.join("admin.key"))?;
         Admin::new(endpoints, &self.tls, &key, patience())
     }
 
     /// One guest at one replica.
-    pub(crate) async fn guest_at(&self, endpoint: &Endpoint, resource: &str) -> Result<Report> {
+    pub async fn guest_at(&self, endpoint: &Endpoint, resource: &str) -> Result<Report> {
         let resources = vec![resource.to_string()];
         let plan =
             Plan { at_once: 1, until: Until::Count(1), resources, patience: patience(), ..Plan::default() };
@@ -85,7 +91,7 @@ impl Cluster {
     }
 
     /// Waits until each replica serves guests.
-    pub(crate) async fn agreed(&self, resource: &str) -> Result<()> {
+    pub async fn agreed(&self, resource: &str) -> Result<()> {
         let until = Instant::now() + Duration::from_secs(30);
         for endpoint in self.endpoints()? {
             while self.guest_at(&endpoint, resource).await?.keys == 0 {
@@ -97,18 +103,18 @@ impl Cluster {
     }
 
     /// Where the replicas are, also while they are not.
-    pub(crate) fn endpoints(&self) -> Result<Vec<Endpoint>> {
+    pub fn endpoints(&self) -> Result<Vec<Endpoint>> {
         self.replicas.iter().map(|one| Endpoint::parse(&format!("https://127.0.0.1:{}", one.port))).collect()
     }
 
     /// Kills a replica.
-    pub(crate) fn kill(&mut self, number: usize) -> Result<()> {
+    pub fn kill(&mut self, number: usize) -> Result<()> {
         let replica = self.replicas.get_mut(number).context("no such replica")?;
         replica.program.take().map_or(Ok(()), |mut program| program.kill())
     }
 
     /// Asks a replica to end, which drains it.
-    pub(crate) fn terminate(&mut self, number: usize) -> Result<()> {
+    pub fn terminate(&mut self, number: usize) -> Result<()> {
         let replica = self.replicas.get_mut(number).context("no such replica")?;
         let Some(mut program) = replica.program.take() else { return Ok(()) };
         let status = program.terminate()?;
@@ -117,7 +123,7 @@ impl Cluster {
     }
 
     /// Stops a replica where it stands, or lets it go on.
-    pub(crate) fn freeze(&self, number: usize, frozen: bool) -> Result<()> {
+    pub fn freeze(&self, number: usize, frozen: bool) -> Result<()> {
         match &self.replicas.get(number).context("no such replica")?.program {
             Some(program) if frozen => program.freeze(),
             Some(program) => program.thaw(),
@@ -126,7 +132,7 @@ impl Cluster {
     }
 
     /// Starts what does not run. None may have ended by itself.
-    pub(crate) fn recover(&mut self) -> Result<()> {
+    pub fn recover(&mut self) -> Result<()> {
         for replica in &mut self.replicas {
             match &mut replica.program {
                 Some(program) => program.must_live()?,
@@ -139,8 +145,13 @@ impl Cluster {
         Ok(())
     }
 
+    /// The processes of those that run.
+    pub fn pids(&self) -> Vec<u32> {
+        self.replicas.iter().filter_map(|one| one.program.as_ref().map(Program::pid)).collect()
+    }
+
     /// A replica that was never there before, for whoever checks what the others left. It alone is asked.
-    pub(crate) fn fresh(&self) -> Result<(Replica, Admin, Endpoint)> {
+    pub fn fresh(&self) -> Result<(Replica, Admin, Endpoint)> {
         let folder = self.folder.path().join("fresh");
         let replica = Replica::make(&folder, self.replicas.first(), &self.configuration)?;
         let endpoint = Endpoint::parse(&format!("https://127.0.0.1:{}", replica.port))?;
