@@ -4,7 +4,8 @@
 
 use axum::http::StatusCode;
 use coffer_server_store::{Left, Scope, StoreError};
-use serde_json::{Value, json as value};
+use serde::Serialize;
+use serde_json::json as value;
 
 use crate::call::{Admin, Answer, blocking};
 use crate::reply::json;
@@ -12,13 +13,24 @@ use crate::reply::json;
 /// How many rows one call looks at.
 const LOOKED_AT: u64 = 100_000;
 
-fn shown(left: &Left) -> Value {
-    value!({
-        "epoch": left.epoch,
-        "older_keys": left.older_keys,
-        "rows_left": left.records,
-        "counted": left.counted,
-    })
+#[derive(Serialize)]
+struct Shown {
+    epoch: u32,
+    older_keys: u64,
+    rows_left: u64,
+    /// Whether counting came to the end.
+    counted: bool,
+}
+
+#[derive(Serialize)]
+struct Unfinished {
+    tenant: Option<String>,
+    #[serde(flatten)]
+    left: Shown,
+}
+
+fn shown(left: &Left) -> Shown {
+    Shown { epoch: left.epoch, older_keys: left.older_keys, rows_left: left.records, counted: left.counted }
 }
 
 /// The tenant's own, for who rotated.
@@ -49,9 +61,7 @@ pub(crate) async fn all(admin: Admin) -> Answer {
             may_look = may_look.saturating_sub(left.looked_at);
             rows_left = rows_left.saturating_add(left.records);
             counted &= left.counted;
-            let mut one = shown(&left);
-            one["tenant"] = value!(tenant);
-            unfinished.push(one);
+            unfinished.push(Unfinished { tenant, left: shown(&left) });
         }
         Ok::<_, StoreError>(value!({"rows_left": rows_left, "counted": counted, "unfinished": unfinished}))
     });
