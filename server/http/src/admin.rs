@@ -6,6 +6,7 @@ pub(crate) mod appraisal;
 pub(crate) mod cluster;
 pub(crate) mod collateral;
 pub(crate) mod compat;
+pub(crate) mod data_keys;
 pub(crate) mod references;
 pub(crate) mod resources;
 pub(crate) mod revocations;

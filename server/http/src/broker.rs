@@ -151,7 +151,7 @@ impl Broker {
         let tenants = Tenants::default();
         // What the plain paths lead to is there from the first call on, or the broker does not start.
         tenants.load(&loader, &TenantName::default(), now)?;
-        tenants.reload_hosts(&loader)?;
+        tenants.reload_list(&loader)?;
         let metrics = Metrics::default();
         Ok(Self(Arc::new(Inner {
             journal: Journal::start(store, metrics.journal()).map_err(OpenError::Journal)?,

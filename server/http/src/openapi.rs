@@ -107,7 +107,7 @@ fn operation(route: &Route) -> Value {
     let refusal = json!({"$ref": "#/components/responses/Refused"});
     let status =
         if route.method == "PUT" && route.path.ends_with("/tenants/{tenant}") { "201" } else { "200" };
-    let status = if route.path.ends_with("/data-keys") { "202" } else { status };
+    let status = if route.method == "POST" && route.path.ends_with("/data-keys") { "202" } else { status };
     let mut own = json!({
         "summary": route.summary,
         "parameters": parameters,

@@ -8,7 +8,8 @@ use coffer_server_identity::Permission;
 use coffer_server_limits::Class;
 
 use crate::admin::{
-    admins, api, appraisal, cluster, collateral, compat, references, resources, revocations, tenants,
+    admins, api, appraisal, cluster, collateral, compat, data_keys, references, resources, revocations,
+    tenants,
 };
 use crate::broker::Broker;
 use crate::gate::Needs;
@@ -137,6 +138,7 @@ routes! {
     "PUT" "/coffer/v1/token-issuers" ManageTrust Admin put(admins::put_token_issuers), Free => Empty, [], "Says whose attestation tokens are accepted beside our own.";
     "POST" "/coffer/v1/token-keys" ManageTrust Admin post(admins::rotate_token_key), Empty => Empty, [], "Makes the next key that signs this tenant's tokens.";
     "POST" "/coffer/v1/data-keys" ManageConfig Admin post(admins::rotate_data_key), Empty => Free, [], "Makes the next key that this tenant's rows are sealed with, and seals them anew.";
+    "GET" "/coffer/v1/data-keys" ReadConfig Admin get(data_keys::own), Empty => Free, [], "How many of this tenant's rows older data keys seal yet.";
     "GET" "/coffer/v1/admins" ReadAdmins Admin get(admins::list), Empty => Json("AdminList"), [], "The admins with keys of their own.";
     "PUT" "/coffer/v1/admins/{name}" ManageAdmins Admin put(admins::put), Json("NewAdmin") => Empty, [], "Adds an admin's key, or replaces it.";
     "DELETE" "/coffer/v1/admins/{name}" ManageAdmins Admin delete(admins::remove), Empty => Empty, [], "Removes an admin.";
@@ -153,6 +155,7 @@ routes! {
     "PUT" "/coffer/v1/operators/{name}" ManageOperators Admin put(cluster::put_operator), Json("NewAdmin") => Empty, [], "Adds an operator's key, or replaces it.";
     "DELETE" "/coffer/v1/operators/{name}" ManageOperators Admin delete(cluster::remove_operator), Empty => Empty, [], "Removes an operator.";
     "GET" "/coffer/v1/cluster" ReadCluster Admin get(cluster::status), Empty => Free, [], "Where the store is, under which master key, and what this replica is doing.";
+    "GET" "/coffer/v1/cluster/data-keys" ReadCluster Admin get(data_keys::all), Empty => Free, [], "How many rows older data keys seal yet: all, and of each tenant that has some.";
     "GET" "/coffer/v1/backup" Backup Admin get(cluster::backup), Empty => Bytes, [], "All rows as they are sealed, in one file. Of use only with the master key.";
     "GET" "/coffer/v1/collateral" ReadCollateral Admin get(collateral::list), Empty => Json("CollateralList"), [], "The cache of collateral.";
     "POST" "/coffer/v1/collateral" ManageCollateral Admin post(collateral::import), Bytes => Json("CollateralList"), [], "Imports collateral.";

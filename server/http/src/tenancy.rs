@@ -2,11 +2,13 @@
 //!
 //! INVARIANT: what is in force is a whole of one revision. A change replaces it as a whole after it is stored, and a
 //! release names the revision that it was decided under, so that what another replica replaced meanwhile decides
-//! nothing (`server/store`, releases). A tenant is loaded when it is first asked for.
+//! nothing (`server/store`, releases). A tenant is loaded when it is first asked for. Names of no tenant cost one reading
+//! of the list of tenants a second, however many are asked for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
 
 use coffer_core_admin::{TenantName, TenantSettings};
 use coffer_core_protocol::handshake::relying_party::Challenger;
@@ -31,6 +33,8 @@ use crate::standards::InForceStandards;
 
 /// How many tenants are held at once; those that nobody asked for lately are let go and loaded again when asked for.
 const MAX_LOADED: usize = 1024;
+/// How long a name that is not in the list of tenants is taken for nobody's. So soon every replica knows a new tenant.
+const LISTED: Duration = Duration::from_secs(1);
 
 /// What the store keeps of a tenant beside its rows.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -197,11 +201,32 @@ impl Tenant {
     }
 }
 
-/// The tenants that are loaded, and the hosts that stand for tenants.
+/// The tenants that are loaded, and the list of all with the hosts that stand for them.
 #[derive(Default)]
 pub(crate) struct Tenants {
     loaded: RwLock<HashMap<TenantName, Arc<Tenant>>>,
-    hosts: RwLock<Arc<HashMap<String, TenantName>>>,
+    list: RwLock<Arc<List>>,
+    /// Held while the list is read, so that a reading that began before a change does not replace one that began after.
+    reading: Mutex<()>,
+}
+
+/// All tenants, as the store had them.
+#[derive(Default)]
+struct List {
+    /// When reading began.
+    read_at: Option<Instant>,
+    names: HashSet<TenantName>,
+    hosts: HashMap<String, TenantName>,
+}
+
+impl List {
+    /// Whether there is such a tenant, as far as this list is new enough to say.
+    fn says(&self, name: &TenantName, at: Instant) -> Option<bool> {
+        if self.names.contains(name) {
+            return Some(true);
+        }
+        self.read_at.is_some_and(|read| at.saturating_duration_since(read) < LISTED).then_some(false)
+    }
 }
 
 impl Tenants {
@@ -218,8 +243,24 @@ impl Tenants {
 
     /// The tenant of a host name.
     pub(crate) fn of_host(&self, host: &str) -> Option<TenantName> {
-        let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner).clone();
-        hosts.get(&host.to_ascii_lowercase()).cloned()
+        self.list().hosts.get(&host.to_ascii_lowercase()).cloned()
+    }
+
+    fn list(&self) -> Arc<List> {
+        self.list.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the list has this tenant. It is read anew where it is too old to say no, once for all who wait for that.
+    fn is_listed(&self, loader: &Loader, name: &TenantName, at: Instant) -> Result<bool, OpenError> {
+        if let Some(said) = self.list().says(name, at) {
+            return Ok(said);
+        }
+        let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(said) = self.list().says(name, at) {
+            return Ok(said);
+        }
+        self.read_list(loader, &reading)?;
+        Ok(self.list().names.contains(name))
     }
 
     /// A tenant, loaded if it is not; none if there is no such tenant. Waits for the store.
@@ -231,6 +272,9 @@ impl Tenants {
     ) -> Result<Option<Arc<Tenant>>, OpenError> {
         if let Some(tenant) = self.get(name) {
             return Ok(Some(tenant));
+        }
+        if !self.is_listed(loader, name, Instant::now())? {
+            return Ok(None);
         }
         let Some(tenant) = loader.load(name, now)? else { return Ok(None) };
         let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
@@ -246,16 +290,21 @@ impl Tenants {
         self.loaded.write().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
-    /// Reads the hosts anew.
-    pub(crate) fn reload_hosts(&self, loader: &Loader) -> Result<(), OpenError> {
-        let mut hosts = HashMap::new();
+    /// Reads the list of tenants with their hosts anew. Waits for the store.
+    pub(crate) fn reload_list(&self, loader: &Loader) -> Result<(), OpenError> {
+        self.read_list(loader, &self.reading.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn read_list(&self, loader: &Loader, _reading: &MutexGuard<'_, ()>) -> Result<(), OpenError> {
+        let mut list = List { read_at: Some(Instant::now()), ..List::default() };
         for (name, settings) in loader.store.tenants()? {
             let record = TenantRecord::read(&name, settings.expose())?;
             for host in record.settings.hosts {
-                hosts.insert(host.to_ascii_lowercase(), name.clone());
+                list.hosts.insert(host.to_ascii_lowercase(), name.clone());
             }
+            list.names.insert(name);
         }
-        *self.hosts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(hosts);
+        *self.list.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(list);
         Ok(())
     }
 
@@ -272,7 +321,7 @@ impl Tenants {
                 None => self.forget(&tenant.name),
             }
         }
-        self.reload_hosts(loader)
+        self.reload_list(loader)
     }
 
     /// Reads everything anew: what depends on the time is due. Tenants that nobody asked for since the last time are let
@@ -288,5 +337,57 @@ impl Tenants {
             loaded.values().cloned().collect()
         };
         loaded.iter().try_for_each(|tenant| tenant.reload(loader, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_knows_its_tenants_for_long_and_says_no_for_a_second() {
+        let (read, [a, b]) = (Instant::now(), ["a", "b"].map(|name| name.parse::<TenantName>().unwrap()));
+        let list = List { read_at: Some(read), names: HashSet::from([a.clone()]), ..List::default() };
+        for (name, age, said) in [
+            (&a, Duration::ZERO, Some(true)),
+            (&a, LISTED * 100, Some(true)),
+            (&b, Duration::ZERO, Some(false)),
+            (&b, LISTED - Duration::from_millis(1), Some(false)),
+            (&b, LISTED, None),
+        ] {
+            assert_eq!(list.says(name, read + age), said, "{name} after {age:?}");
+        }
+        assert_eq!(List::default().says(&b, read), None, "a list that was never read says nothing");
+    }
+
+    #[test]
+    fn names_of_nobody_cost_one_reading_a_second_and_a_new_tenant_is_seen_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(folder.path()).unwrap());
+        let loader = Loader {
+            store: store.clone(),
+            config: Arc::new(BrokerConfig::new(folder.path())),
+            assemble: judges::all_judges(),
+            judges: Mutex::default(),
+        };
+        let (tenants, begun) = (Tenants::default(), Instant::now());
+        let name = |text: &str| text.parse::<TenantName>().unwrap();
+        assert!(!tenants.is_listed(&loader, &name("none-0"), begun).unwrap());
+        let first = tenants.list();
+        let (soon, later) = (first.read_at.unwrap(), first.read_at.unwrap() + LISTED);
+        for number in 0..100 {
+            assert!(!tenants.is_listed(&loader, &name(&format!("none-{number}")), soon).unwrap());
+        }
+        assert!(Arc::ptr_eq(&first, &tenants.list()), "a name of nobody's was looked up");
+        // Made by another replica.
+        store.create_tenant(&name("new"), b"").unwrap();
+        assert!(!tenants.is_listed(&loader, &name("new"), soon).unwrap());
+        assert!(tenants.is_listed(&loader, &name("new"), later).unwrap());
+        // Made by this one, which reads the list before it answers.
+        store.create_tenant(&name("own"), b"").unwrap();
+        tenants.reload_list(&loader).unwrap();
+        assert!(tenants.is_listed(&loader, &name("own"), soon).unwrap());
+        store.remove_tenant(&name("own")).unwrap();
+        assert!(loader.load(&name("own"), Timestamp::now()).unwrap().is_none());
     }
 }

@@ -39,15 +39,16 @@ const VAULT_TOKEN: &str = "x-vault-token";
 /// Where Hadoop's clients send theirs, in the query.
 const HADOOP_TOKEN: &str = "delegation";
 
-/// Where the two dialects are.
-pub(crate) const PATHS: [&str; 2] = ["/kms/v1/{*path}", "/v1/{*path}"];
+/// Where the two dialects are: Hadoop's, whose clients also probe the root of its calls, and Vault's.
+const PATHS: [&str; 3] = ["/kms/v1/", "/kms/v1/{*path}", "/v1/{*path}"];
 
 pub(crate) fn router(broker: &Broker) -> Router<Broker> {
     let passing =
         || middleware::from_fn_with_state((broker.clone(), Needs::Nothing, Some(Class::Release)), gate::pass);
     Router::new()
         .route(PATHS[0], any(hadoop_call).layer(passing()))
-        .route(PATHS[1], any(transit_call).layer(passing()))
+        .route(PATHS[1], any(hadoop_call).layer(passing()))
+        .route(PATHS[2], any(transit_call).layer(passing()))
 }
 
 async fn hadoop_call(call: Call, request: Request) -> Answer {

@@ -22,13 +22,21 @@ pub enum StoreError {
         /// The length found.
         found: usize,
     },
-    /// Others may read the master key.
-    #[error("{path} has mode {mode:04o}, so others may read it; expected 0600: chmod 600 {path}")]
+    /// Others may read a private file.
+    #[error(
+        "{path} has mode {mode:04o} and is of user {user} and group {group}, so others may read it; expected 0600 \
+         (chmod 600 {path}), or 0440 of root and of a group of this process, which is not root, as Kubernetes mounts a \
+         Secret with fsGroup"
+    )]
     Permissions {
         /// The file.
         path: PathBuf,
         /// Its mode.
         mode: u32,
+        /// Its user.
+        user: u32,
+        /// Its group.
+        group: u32,
     },
     /// The master key opens another store, or this one was damaged where its key is kept.
     #[error(

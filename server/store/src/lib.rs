@@ -51,7 +51,7 @@ pub use evidence::MAX_EVIDENCE;
 pub use heads::{MAX_REASON, Origin, State, VersionInfo};
 pub use master::{MasterKey, MasterKeyFile};
 pub use master_error::MasterKeyError;
-pub use reseal::Progress;
+pub use reseal::{Left, Progress};
 pub use resources::StoredResource;
 pub use resources::{KEPT_VERSIONS, MAX_VERSIONS, NewResource, Resource, ResourceError, ResourceInfo};
 pub use restore::{check_backup, restore};

@@ -32,6 +32,21 @@ pub struct Progress {
     pub done: bool,
 }
 
+/// What is still sealed under older data keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// The epoch of new records.
+    pub epoch: u32,
+    /// How many older keys there are yet. They go when all their records are moved, so none means that all are.
+    pub older_keys: u64,
+    /// How many records older keys seal.
+    pub records: u64,
+    /// How many records were looked at.
+    pub looked_at: u64,
+    /// Whether all were looked at. If not, more may be left.
+    pub counted: bool,
+}
+
 /// Where a pass over the rows goes on.
 #[derive(Default)]
 struct Cursor {
@@ -138,6 +153,58 @@ impl Scope {
             progress.done = true;
             Ok(progress)
         })
+    }
+}
+
+impl Scope {
+    /// How much older data keys seal, looking at so many records at most, from where the pass that moves them is. What is
+    /// moved meanwhile may be counted.
+    pub fn left_to_reseal(&self, at_most: u64) -> Result<Left, StoreError> {
+        let (ring, tenant) = (&self.inner.keys, &*self.tenant);
+        let (first, until) = table::bounds(tenant);
+        let (state, keys, cursor) = self.inner.read(|view| {
+            let state = state_of(ring, view, tenant)?;
+            let keys = view.count(TENANT_KEYS, &first, &until)?;
+            Ok((state, keys, Cursor::read(ring, view, tenant, state.epoch)?))
+        })?;
+        let mut left = Left {
+            epoch: state.epoch,
+            older_keys: keys.saturating_sub(1),
+            records: 0,
+            looked_at: 0,
+            counted: true,
+        };
+        if left.older_keys == 0 {
+            return Ok(left);
+        }
+        let tables = table::sealed_by_tenant();
+        for name in tables.skip_while(|name| !cursor.table.is_empty() && *name != cursor.table) {
+            let mut from = match name == cursor.table && !cursor.key.is_empty() {
+                true => table::after(&cursor.key),
+                false => first.clone(),
+            };
+            let page = table::page(name);
+            loop {
+                let may_look = at_most.saturating_sub(left.looked_at);
+                if may_look == 0 {
+                    left.counted = false;
+                    return Ok(left);
+                }
+                let asked = page.min(usize::try_from(may_look).unwrap_or(page));
+                let rows =
+                    self.inner.read(|view| view.range(name, &from, &until, Order::Ascending, asked))?;
+                let older = |(_, sealed): &&(String, Vec<u8>)| {
+                    seal::epoch_of(sealed).is_ok_and(|epoch| epoch != state.epoch)
+                };
+                left.records = left.records.saturating_add(rows.iter().filter(older).count() as u64);
+                left.looked_at = left.looked_at.saturating_add(rows.len() as u64);
+                match rows.last() {
+                    Some((key, _)) if rows.len() == asked => from = table::after(key),
+                    _ => break,
+                }
+            }
+        }
+        Ok(left)
     }
 }
 

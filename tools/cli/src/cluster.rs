@@ -11,6 +11,7 @@ use crate::{Context, block_on};
 
 pub(crate) const HELP: &str = "\
   coffer cluster status
+  coffer cluster data-keys
   coffer cluster backup --out broker-2027-01-31.coffer
 
 A backup is sealed as the store is: it is of use only with the master key. Keep the two apart.";
@@ -19,6 +20,8 @@ A backup is sealed as the store is: it is of use only with the master key. Keep 
 pub(crate) enum Command {
     /// Say where the store is, under which master key, and what the replica that answers is doing.
     Status,
+    /// Say how many rows older data keys seal yet: after a rotation rows are sealed anew while the broker serves.
+    DataKeys,
     /// Write everything that the broker keeps into one sealed file, while it serves.
     Backup {
         /// The file. It must not be there yet.
@@ -33,6 +36,11 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
             let admin = context.admin()?;
             let status = block_on(async { Ok(admin.cluster_status().await?) })?;
             context.output.show(&status, |status| lines(status, ""))
+        }
+        Command::DataKeys => {
+            let admin = context.admin()?;
+            let keys = block_on(async { Ok(admin.cluster_data_keys().await?) })?;
+            context.output.show(&keys, data_keys)
         }
         Command::Backup { out } => {
             let length = backup(context, &out)?;
@@ -63,6 +71,27 @@ fn backup(context: &Context, out: &Path) -> Result<u64> {
     });
     let _ = std::fs::remove_file(&part);
     written
+}
+
+/// One line for each that has rows left, and one for all.
+fn data_keys(keys: &Value) -> String {
+    let left = |of: &Value| {
+        let least = if of["counted"] == true { "" } else { "at least " };
+        format!("{least}{} rows are sealed under older data keys", of["rows_left"])
+    };
+    let line = |one: &Value| {
+        let whose = one["tenant"].as_str().map_or("the cluster".to_owned(), |name| format!("tenant {name}"));
+        format!("{whose}: {} (epoch {} is the newest)\n", left(one), one["epoch"])
+    };
+    let mut text: String = keys["unfinished"].as_array().into_iter().flatten().map(line).collect();
+    text.push_str(&match text.is_empty() {
+        true => "all rows are sealed under the newest data keys\n".to_owned(),
+        false => format!(
+            "{}; where the number stays, rotate again or run `coffer-broker reseal` with the broker stopped\n",
+            left(keys)
+        ),
+    });
+    text
 }
 
 /// One line for each member, those of objects under them.

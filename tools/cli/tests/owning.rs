@@ -189,6 +189,8 @@ fn an_operator_backs_up_and_an_owner_sets_policies_signers_issuers_and_keys() {
 
     let status = own(&["cluster", "status"]);
     assert_eq!(status["store"]["reached"], true);
+    assert!(own(&["cluster", "data-keys"])["rows_left"].is_u64());
+    assert!(serving.run(&["cluster", "data-keys"]).out.contains("are sealed under"));
     let backup = serving.case.path("backup.coffer");
     let length = own(&["cluster", "backup", "--out", &backup])["bytes"].as_u64();
     assert_eq!(length, Some(std::fs::metadata(&backup).unwrap().len()));

@@ -92,7 +92,7 @@ pub(crate) async fn make(admin: Admin, Path(tenant): Path<String>, request: Requ
         }
         other => Refused::from(other),
     })?;
-    reload_hosts(&admin).await?;
+    reload_list(&admin).await?;
     admin.told("tenant", tenant.as_str());
     Ok(json(StatusCode::CREATED, &shown(tenant, record)))
 }
@@ -115,7 +115,7 @@ pub(crate) async fn set(admin: Admin, Path(tenant): Path<String>, request: Reque
     };
     match blocking(set).await?.map_err(failed)? {
         true => {
-            reload_hosts(&admin).await?;
+            reload_list(&admin).await?;
             admin.told("tenant's settings", tenant.as_str());
             Ok(StatusCode::OK.into_response())
         }
@@ -138,7 +138,7 @@ pub(crate) async fn remove(admin: Admin, Path(tenant): Path<String>) -> Answer {
     });
     match found.await?? {
         true => {
-            reload_hosts(&admin).await?;
+            reload_list(&admin).await?;
             admin.told("tenant removed", tenant.as_str());
             Ok(StatusCode::OK.into_response())
         }
@@ -146,7 +146,7 @@ pub(crate) async fn remove(admin: Admin, Path(tenant): Path<String>) -> Answer {
     }
 }
 
-async fn reload_hosts(admin: &Admin) -> Result<(), Refused> {
+async fn reload_list(admin: &Admin) -> Result<(), Refused> {
     let own = admin.clone();
-    blocking(move || own.inner().tenants.reload_hosts(&own.inner().loader)).await?.map_err(failed)
+    blocking(move || own.inner().tenants.reload_list(&own.inner().loader)).await?.map_err(failed)
 }

@@ -190,6 +190,11 @@ impl Person {
     pub(super) fn jwk(&self) -> String {
         serde_json::to_string(self.0.verifying_key()).unwrap()
     }
+
+    /// A token of theirs.
+    pub(super) fn token(&self) -> String {
+        admin_token(&self.0, json!({}))
+    }
 }
 
 impl Lab {
@@ -217,7 +222,7 @@ impl Lab {
         body: impl Into<reqwest::Body>,
     ) -> Response {
         let request = self.http.request(method, format!("{}{path}", self.url));
-        request.bearer_auth(admin_token(&person.0, json!({}))).body(body).send().await.unwrap()
+        request.bearer_auth(person.token()).body(body).send().await.unwrap()
     }
 
     /// The whole handshake at a tenant; gives the session's cookie and the token.

@@ -12,3 +12,4 @@ mod refusals;
 mod standards;
 mod tenants;
 mod terms;
+mod wrapping;

@@ -9,14 +9,14 @@ use crate::gate::Needs;
 use crate::routes::ROUTES;
 
 /// Two tenants with the same names in them, each with its own owner.
-struct Two {
-    lab: Lab,
-    a: Person,
-    b: Person,
+pub(super) struct Two {
+    pub(super) lab: Lab,
+    pub(super) a: Person,
+    pub(super) b: Person,
 }
 
 impl Two {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let lab = Lab::start(true).await;
         let (a, b) = (Person::new(), Person::new());
         for (name, person) in [("a", &a), ("b", &b)] {

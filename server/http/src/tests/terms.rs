@@ -259,6 +259,38 @@ async fn a_data_key_is_rotated_while_the_broker_serves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn how_many_rows_are_left_to_seal_anew_is_told_to_the_owner_and_the_operator() {
+    let lab = Lab::start(true).await;
+    let none = json!({"rows_left": 0, "counted": true, "unfinished": []});
+    assert_eq!(lab.admin_json("/coffer/v1/cluster/data-keys").await, none);
+    // As a rotation leaves it whose sealing was cut off.
+    let store = lab.broker.inner().store();
+    let default = coffer_core_admin::TenantName::default();
+    let epoch = store.rotate_tenant_key(&default).unwrap();
+    let own = lab.admin_json("/coffer/v1/data-keys").await;
+    let rows = own["rows_left"].as_u64().unwrap();
+    assert!(rows > 3, "{own}");
+    assert_eq!(own, json!({"epoch": epoch, "older_keys": 1, "rows_left": rows, "counted": true}));
+    let one =
+        json!({"tenant": "default", "epoch": epoch, "older_keys": 1, "rows_left": rows, "counted": true});
+    let all = json!({"rows_left": rows, "counted": true, "unfinished": [one]});
+    assert_eq!(lab.admin_json("/coffer/v1/cluster/data-keys").await, all);
+    assert_eq!(store.reseal(&default, 3).unwrap().moved, 3);
+    assert_eq!(lab.admin_json("/coffer/v1/data-keys").await["rows_left"], rows - 3);
+    let cluster = store.cluster().rotate_key().unwrap();
+    let all = lab.admin_json("/coffer/v1/cluster/data-keys").await;
+    assert_eq!(
+        (&all["unfinished"][0]["tenant"], &all["unfinished"][0]["epoch"]),
+        (&Value::Null, &json!(cluster))
+    );
+    while !store.reseal(&default, 100).unwrap().done {}
+    while !store.cluster().reseal(100).unwrap().done {}
+    assert_eq!(lab.admin_json("/coffer/v1/cluster/data-keys").await, none);
+    let own = lab.admin_json("/coffer/v1/data-keys").await;
+    assert_eq!(own, json!({"epoch": epoch, "older_keys": 0, "rows_left": 0, "counted": true}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_authority_s_result_opens_what_policy_allows_and_no_more() {
     let lab = Lab::start(true).await;
     let other = Lab::start(true).await;

@@ -151,3 +151,35 @@ fn a_record_that_does_not_open_is_counted_and_does_not_stop_the_others() {
     assert!(progress.done && progress.damaged == 1 && progress.moved > 0);
     assert!(own(&store).resource("default/key/1").unwrap().is_some());
 }
+
+#[test]
+fn what_older_keys_seal_is_counted_and_falls_to_nothing_as_it_is_moved() {
+    let folder = filled();
+    let store = Store::open(folder.path()).unwrap();
+    let scope = own(&store);
+    for number in 0..450 {
+        scope.put(Table::NamedValues, &format!("n{number}"), b"old").unwrap();
+    }
+    let old = scope.left_to_reseal(u64::MAX).unwrap();
+    assert_eq!((old.older_keys, old.records, old.counted), (0, 0, true), "nothing was rotated");
+    let (from, until) = table::bounds("default");
+    let count = |name| store.inner.read(|view| view.count(name, &from, &until)).unwrap();
+    let rows: u64 = table::sealed_by_tenant().map(count).sum();
+    let epoch = store.rotate_tenant_key(&TenantName::default()).unwrap();
+    let all = Left { epoch, older_keys: 1, records: rows, looked_at: rows, counted: true };
+    assert_eq!(scope.left_to_reseal(u64::MAX).unwrap(), all);
+    assert_eq!(scope.left_to_reseal(rows + 1).unwrap(), all);
+    assert_eq!(scope.left_to_reseal(7).unwrap(), Left { records: 7, looked_at: 7, counted: false, ..all });
+    scope.put(Table::NamedValues, "n0", b"new").unwrap();
+    assert_eq!(scope.left_to_reseal(u64::MAX).unwrap().records, rows - 1);
+    let mut before = rows;
+    while !scope.reseal(60).unwrap().done {
+        let left = scope.left_to_reseal(u64::MAX).unwrap();
+        assert!(left.records < before && left.older_keys == 1, "{left:?} after {before}");
+        before = left.records;
+    }
+    assert_eq!(scope.left_to_reseal(0).unwrap(), Left { older_keys: 0, records: 0, looked_at: 0, ..all });
+    store.create_tenant(&tenant("a"), b"").unwrap();
+    store.remove_tenant(&tenant("a")).unwrap();
+    assert!(matches!(store.tenant(&tenant("a")).left_to_reseal(1), Err(StoreError::NoSuchTenant(_))));
+}

@@ -60,6 +60,11 @@ impl AdminClient {
         self.read_shared("/cluster").await
     }
 
+    /// How many rows older data keys seal yet, and whose.
+    pub async fn cluster_data_keys(&self) -> Result<Value, ClientError> {
+        self.read_shared("/cluster/data-keys").await
+    }
+
     /// Writes a backup as it comes, and says how many bytes it has. All of it is sealed.
     pub async fn backup(&self, out: &mut (impl Write + Send)) -> Result<u64, ClientError> {
         let mut length = 0u64;
