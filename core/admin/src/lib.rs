@@ -23,7 +23,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 pub use tenancy::{
-    AdminInfo, AdminList, NewAdmin, NewTenant, TenantInfo, TenantList, TenantSettings, WhoAmI,
+    AdminInfo, AdminList, CertificateName, NewAdmin, NewTenant, NotACertificateName, TenantInfo, TenantList,
+    TenantSettings, WhoAmI,
 };
 pub use tenant::{NotARole, NotATenant, Role, TenantName};
 

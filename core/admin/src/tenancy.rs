@@ -51,26 +51,90 @@ pub struct TenantList {
     pub tenants: Vec<TenantInfo>,
 }
 
-/// An admin's key, to be added.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// An admin to be added: one who has a key, or one who has a client certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewAdmin {
-    /// The public key: PEM (SubjectPublicKeyInfo) or a JWK as text; Ed25519 or P-256.
-    pub public_key: String,
+    /// The public key: PEM (SubjectPublicKeyInfo) or a JWK as text; Ed25519 or P-256. Either this or `certificate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
+    /// What names the client certificate, of an authority that the broker's configuration trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateName>,
     /// What they may do.
     pub roles: Vec<Role>,
-    /// From when on the key is of no more use (RFC 3339).
+    /// From when on the key is of no more use (RFC 3339). A certificate has its own end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
 }
 
-/// An admin with a local key.
+/// What identifies a client certificate. Comparison is to the letter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CertificateName {
+    /// A URI in the subjectAltName, as in `spiffe://example.org/admin`.
+    Uri(String),
+    /// A DNS name in the subjectAltName.
+    Dns(String),
+    /// A mail address in the subjectAltName.
+    Email(String),
+    /// The subject's common name, if there is exactly one.
+    CommonName(String),
+    /// The certificate itself, by SHA-256 in hexadecimal.
+    Sha256(String),
+}
+
+/// What was written is no [`CertificateName`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} names no certificate; write KIND=NAME, where KIND is uri, dns, email, common-name or sha256, as in uri=spiffe://example.org/ana"
+)]
+pub struct NotACertificateName(String);
+
+/// As people write it: `uri=spiffe://example.org/ana`.
+impl std::str::FromStr for CertificateName {
+    type Err = NotACertificateName;
+
+    fn from_str(text: &str) -> Result<Self, NotACertificateName> {
+        let wrong = || NotACertificateName(text.to_owned());
+        let (kind, name) = text.split_once('=').ok_or_else(wrong)?;
+        let name = name.to_owned();
+        match kind {
+            "uri" => Ok(Self::Uri(name)),
+            "dns" => Ok(Self::Dns(name)),
+            "email" => Ok(Self::Email(name)),
+            "common-name" => Ok(Self::CommonName(name)),
+            "sha256" => Ok(Self::Sha256(name)),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// As it is parsed.
+impl std::fmt::Display for CertificateName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (kind, name) = match self {
+            Self::Uri(name) => ("uri", name),
+            Self::Dns(name) => ("dns", name),
+            Self::Email(name) => ("email", name),
+            Self::CommonName(name) => ("common-name", name),
+            Self::Sha256(name) => ("sha256", name),
+        };
+        write!(f, "{kind}={name}")
+    }
+}
+
+/// An admin with a key or a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AdminInfo {
     /// The name, which the log shows.
     pub name: String,
-    /// The key's RFC 7638 thumbprint.
-    pub thumbprint: String,
+    /// The key's RFC 7638 thumbprint; none for a certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thumbprint: Option<String>,
+    /// What names the certificate; none for a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateName>,
     /// What they may do.
     pub roles: Vec<Role>,
     /// From when on the key is of no more use (RFC 3339).
@@ -78,7 +142,7 @@ pub struct AdminInfo {
     pub expires_at: Option<String>,
 }
 
-/// The admins with local keys, in the order of their names.
+/// The admins with keys and certificates, in the order of their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AdminList {
     /// The admins.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use coffer_core_protocol::error::Code;
 use coffer_core_protocol::wire::COOKIE;
-use coffer_server_identity::Authorized;
+use coffer_server_identity::{Authorized, ClientCertificate};
 use coffer_server_store::{Scope, StoreError};
 use http_body_util::BodyExt;
 
@@ -25,15 +25,20 @@ const OVERRUN: usize = 16 << 20;
 /// What handlers give.
 pub(crate) type Answer = Result<Response, Refused>;
 
-/// Where a call comes from, as the connection has it.
+/// Where a call comes from: by the connection, or by the word of a proxy that is trusted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Client(pub(crate) IpAddr);
+
+/// The client certificate of the connection, which TLS verified.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown(pub(crate) Arc<ClientCertificate>);
 
 /// A call to one tenant of the broker. The router puts the tenant there before any handler.
 #[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) broker: Broker,
     pub(crate) tenant: Arc<Tenant>,
+    pub(crate) certificate: Option<Arc<ClientCertificate>>,
 }
 
 impl Call {
@@ -83,8 +88,18 @@ impl FromRequestParts<Broker> for Call {
 
     async fn from_request_parts(parts: &mut Parts, broker: &Broker) -> Result<Self, Refused> {
         let tenant = parts.extensions.get::<Arc<Tenant>>().cloned().ok_or(Code::Internal)?;
-        Ok(Self { broker: broker.clone(), tenant })
+        let certificate = certificate(&parts.headers, &parts.extensions);
+        Ok(Self { broker: broker.clone(), tenant, certificate })
     }
+}
+
+/// The client certificate that counts for this call.
+///
+/// A browser shows a certificate whichever page makes it call, and says with `Origin` that a page does. Only who sends a
+/// token with it means it.
+pub(crate) fn certificate(headers: &HeaderMap, extensions: &Extensions) -> Option<Arc<ClientCertificate>> {
+    let shown = extensions.get::<Shown>().map(|Shown(certificate)| certificate.clone());
+    shown.filter(|_| bearer(headers).is_some() || !headers.contains_key(header::ORIGIN))
 }
 
 /// A call of an admin who may make it. Only the gate makes the proof.

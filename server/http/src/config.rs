@@ -8,6 +8,8 @@ use std::time::Duration;
 use coffer_server_identity::IssuerSettings;
 use serde::Deserialize;
 
+use crate::forwarded::TrustedProxies;
+
 /// The port that KBS servers use.
 pub const DEFAULT_PORT: u16 = 8443;
 
@@ -27,6 +29,8 @@ pub struct BrokerConfig {
     /// Roots that certify attestation keys. One whose name the store does not know is put there at the start; one
     /// that an admin removed stays removed.
     pub trust_anchors: Vec<TrustAnchorFile>,
+    /// Proxies in front of the broker, whose `X-Forwarded-For` says who the client is.
+    pub trusted_proxies: TrustedProxies,
     /// How many connections are served at once; more wait.
     pub max_connections: usize,
     /// Of how many attempts the evidence is kept, so that a changed policy can be tried on it. Zero: of none.
@@ -92,6 +96,8 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// Its private key (PEM, mode 0600).
     pub key: PathBuf,
+    /// The authorities (PEM) of admins' client certificates. Empty: no client is asked for one.
+    pub client_ca: PathBuf,
 }
 
 /// Where gRPC is served.
@@ -165,6 +171,7 @@ impl BrokerConfig {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT),
             extra_names: Vec::new(),
             trust_anchors: Vec::new(),
+            trusted_proxies: TrustedProxies::default(),
             max_connections: 1024,
             keep_evidence: 0,
             verbose_token: false,

@@ -14,7 +14,7 @@ use coffer_server_identity::{self as identity, Asked, Authorized, Permission, Pr
 use coffer_server_limits::Class;
 
 use crate::broker::Broker;
-use crate::call::{Call, Client, bearer};
+use crate::call::{Call, Client, bearer, certificate};
 use crate::reply::Refused;
 use crate::tenancy::Tenant;
 
@@ -27,7 +27,7 @@ pub(crate) enum Needs {
     Permission(Permission),
 }
 
-/// The proof that whoever sends these headers may do this.
+/// The proof that whoever sends these headers on this connection may do this.
 pub(crate) async fn authorize(
     call: &Call,
     permission: Permission,
@@ -53,7 +53,7 @@ pub(crate) async fn authorize_token(
     })
 }
 
-/// Who sends this token, as the target knows them.
+/// Who sends this token, or has the certificate of the connection, as the target knows them.
 pub(crate) async fn identify(
     call: &Call,
     target: &identity::Scope,
@@ -65,7 +65,7 @@ pub(crate) async fn identify(
         identity::Scope::Cluster => vec![operators.as_ref()],
         identity::Scope::Tenant(_) => vec![&in_force.admins, operators.as_ref()],
     };
-    let asked = Asked { target, certificate: None, now: inner.now_s() };
+    let asked = Asked { target, certificate: call.certificate.as_deref(), now: inner.now_s() };
     let authenticator = inner.admission.authenticator();
     let found = authenticator.authenticate(&own, Presented { token }, asked).await;
     found.map_err(|error| {
@@ -98,7 +98,8 @@ pub(crate) async fn pass(
         Needs::Nothing => return next.run(request).await,
         Needs::Permission(permission) => permission,
     };
-    let call = Call { broker: broker.clone(), tenant };
+    let certificate = certificate(request.headers(), request.extensions());
+    let call = Call { broker: broker.clone(), tenant, certificate };
     match authorize(&call, permission, request.headers()).await {
         Ok(authorized) => {
             request.extensions_mut().insert(Arc::new(authorized));

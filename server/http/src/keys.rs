@@ -22,6 +22,7 @@ use serde_json::json;
 use crate::clock::seconds;
 use crate::config::BrokerConfig;
 use crate::error::OpenError;
+use crate::known::{self, Known};
 
 const TOKEN_PREFIX: &str = "token/";
 const TOKEN_MADE_PREFIX: &str = "token-made/";
@@ -189,43 +190,37 @@ fn challenge_epochs(cluster: &Scope) -> Result<Vec<Epoch<Secret<[u8; 32]>>>, Ope
     Ok(epochs)
 }
 
-/// How a tenant's admins are known: by its own keys and issuers.
+/// How a tenant's admins are known: by its own keys, certificates and issuers.
 pub(crate) fn admins(rows: &Scope, tenant: &TenantName) -> Result<Verifier, OpenError> {
     let scope = identity::Scope::Tenant(tenant.clone());
-    verifier(&scope, local_keys(rows)?, issuers(rows)?)
+    verifier(&scope, known::read(rows)?, issuers(rows)?)
 }
 
-/// How the cluster's admins are known: by its own keys, and by the issuers of the configuration.
+/// How the cluster's admins are known: by its own keys and certificates, and by the issuers of the
+/// configuration.
 pub(crate) fn operators(cluster: &Scope, config: &BrokerConfig) -> Result<Verifier, OpenError> {
     let mut all = issuers(cluster)?;
     all.extend(config.admin_issuers.iter().cloned());
-    verifier(&identity::Scope::Cluster, local_keys(cluster)?, all)
+    verifier(&identity::Scope::Cluster, known::read(cluster)?, all)
 }
 
 pub(crate) fn verifier(
     scope: &identity::Scope,
-    local: Vec<LocalKey>,
+    all: Vec<Known>,
     issuers: Vec<IssuerSettings>,
 ) -> Result<Verifier, OpenError> {
-    Verifier::new(scope, local, issuers, Vec::new()).map_err(|error| OpenError::Stored {
+    let (mut local, mut certificates) = (Vec::new(), Vec::new());
+    for one in all {
+        match one {
+            Known::Key(key) => local.push(key),
+            Known::Certificate(rule) => certificates.push(rule),
+        }
+    }
+    Verifier::new(scope, local, issuers, certificates).map_err(|error| OpenError::Stored {
         what: "admins of",
         name: scope.to_string(),
         why: error.to_string(),
     })
-}
-
-/// The local keys of a scope.
-pub(crate) fn local_keys(rows: &Scope) -> Result<Vec<LocalKey>, OpenError> {
-    let mut keys = Vec::new();
-    for (name, body) in rows.list(Table::Admins)? {
-        let key = serde_json::from_slice(body.expose()).map_err(|error| OpenError::Stored {
-            what: "admin",
-            name,
-            why: error.to_string(),
-        })?;
-        keys.push(key);
-    }
-    Ok(keys)
 }
 
 /// The issuers of a scope.

@@ -16,6 +16,7 @@ mod clock;
 mod config;
 mod deciding;
 mod error;
+mod forwarded;
 mod gate;
 mod intake;
 mod issued;
@@ -24,6 +25,7 @@ mod judges;
 mod kbs;
 mod keyring;
 mod keys;
+mod known;
 mod leftover;
 mod metrics;
 mod openapi;
@@ -53,6 +55,7 @@ pub use config::{
     ServiceAccess, TlsFiles, TrustAnchorFile,
 };
 pub use error::{OpenError, TrustError};
+pub use forwarded::{NotANetwork, TrustedProxies};
 pub use judges::{JudgeSet, Judges, Trust, all_judges};
 pub use plugins::Plugin;
 pub use serve::{ServeError, shutdown_signal};

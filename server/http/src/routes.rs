@@ -86,7 +86,8 @@ routes! {
 
     // The attestation service alone.
     "POST" "/attestation" - Attest post(crate::service::attestation), Free => Text, [], "Judges evidence for a relying party and gives a token.";
-    "GET" "/policy" ReadPolicies Admin get(compat::attestation_policies), Empty => Free, [], "The names of the appraisal policies.";
+    "GET" "/policy" ReadPolicies Admin get(crate::service::policies), Empty => Free, [], "The appraisal policies with their digests.";
+    "GET" "/policy/{id}" ReadPolicies Admin get(crate::service::policy), Empty => Text, [], "The text of an appraisal policy (base64 of Rego).";
     "POST" "/policy" ManagePolicies Admin post(crate::service::put_policy), Free => Empty, [], "Puts an appraisal policy in force.";
     "POST" "/challenge" - Challenge post(crate::service::challenge), Free => Text, [], "A nonce for evidence.";
     "GET" "/.well-known/jwks.json" - Public get(operation::jwks), Empty => Json("JwkSet"), [], "The public keys of this tenant's attestation tokens.";
@@ -139,8 +140,8 @@ routes! {
     "POST" "/coffer/v1/token-keys" ManageTrust Admin post(admins::rotate_token_key), Empty => Empty, [], "Makes the next key that signs this tenant's tokens.";
     "POST" "/coffer/v1/data-keys" ManageConfig Admin post(admins::rotate_data_key), Empty => Free, [], "Makes the next key that this tenant's rows are sealed with, and seals them anew.";
     "GET" "/coffer/v1/data-keys" ReadConfig Admin get(data_keys::own), Empty => Free, [], "How many of this tenant's rows older data keys seal yet.";
-    "GET" "/coffer/v1/admins" ReadAdmins Admin get(admins::list), Empty => Json("AdminList"), [], "The admins with keys of their own.";
-    "PUT" "/coffer/v1/admins/{name}" ManageAdmins Admin put(admins::put), Json("NewAdmin") => Empty, [], "Adds an admin's key, or replaces it.";
+    "GET" "/coffer/v1/admins" ReadAdmins Admin get(admins::list), Empty => Json("AdminList"), [], "The admins with keys or certificates of their own.";
+    "PUT" "/coffer/v1/admins/{name}" ManageAdmins Admin put(admins::put), Json("NewAdmin") => Empty, [], "Adds an admin with a key or a certificate, or replaces the one of that name.";
     "DELETE" "/coffer/v1/admins/{name}" ManageAdmins Admin delete(admins::remove), Empty => Empty, [], "Removes an admin.";
     "GET" "/coffer/v1/admin-issuers" ReadAdmins Admin get(admins::issuers), Empty => Free, [], "The OpenID issuers whose tokens admins may use.";
     "PUT" "/coffer/v1/admin-issuers" ManageAdmins Admin put(admins::put_issuers), Free => Empty, [], "Says which OpenID issuers' tokens admins may use, and which roles they carry.";
@@ -151,8 +152,8 @@ routes! {
     "PUT" "/coffer/v1/tenants/{tenant}" ManageTenants Admin put(tenants::make), Json("NewTenant") => Json("TenantInfo"), [], "Makes a tenant with its first owner.";
     "DELETE" "/coffer/v1/tenants/{tenant}" ManageTenants Admin delete(tenants::remove), Empty => Empty, [], "Removes a tenant and all it has; its data key goes first.";
     "PUT" "/coffer/v1/tenants/{tenant}/settings" ManageQuotas Admin put(tenants::set), Json("TenantSettings") => Empty, [], "Changes a tenant's hosts and quotas.";
-    "GET" "/coffer/v1/operators" ReadCluster Admin get(cluster::operators), Empty => Json("AdminList"), [], "The cluster's operators with keys of their own.";
-    "PUT" "/coffer/v1/operators/{name}" ManageOperators Admin put(cluster::put_operator), Json("NewAdmin") => Empty, [], "Adds an operator's key, or replaces it.";
+    "GET" "/coffer/v1/operators" ReadCluster Admin get(cluster::operators), Empty => Json("AdminList"), [], "The cluster's operators with keys or certificates of their own.";
+    "PUT" "/coffer/v1/operators/{name}" ManageOperators Admin put(cluster::put_operator), Json("NewAdmin") => Empty, [], "Adds an operator with a key or a certificate, or replaces the one of that name.";
     "DELETE" "/coffer/v1/operators/{name}" ManageOperators Admin delete(cluster::remove_operator), Empty => Empty, [], "Removes an operator.";
     "GET" "/coffer/v1/cluster" ReadCluster Admin get(cluster::status), Empty => Free, [], "Where the store is, under which master key, and what this replica is doing.";
     "GET" "/coffer/v1/cluster/data-keys" ReadCluster Admin get(data_keys::all), Empty => Free, [], "How many rows older data keys seal yet: all, and of each tenant that has some.";

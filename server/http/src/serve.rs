@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::response::Response;
 use coffer_server_grpc::{Security, Services};
+use coffer_server_identity::ClientCertificate;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -24,10 +25,11 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::broker::Broker;
-use crate::call::Client;
+use crate::call::{Client, Shown};
 use crate::error::OpenError;
 use crate::leftover;
 use crate::service::Service as Evaluator;
+use crate::tls::Clients;
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEAD: Duration = Duration::from_secs(15);
@@ -96,7 +98,7 @@ impl Broker {
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
-        let acceptor = TlsAcceptor::from(self.inner().tls.server_config()?);
+        let acceptor = TlsAcceptor::from(self.inner().tls.server_config(Clients::Asked)?);
         let url = UrlFile::write(self.config().data_dir.join("url"), &self.url(&listener))?;
         let (stop, stopping) = watch::channel(());
         let places = Arc::new(Semaphore::new(self.config().max_connections.max(1)));
@@ -134,8 +136,15 @@ impl Broker {
                 let open = self.clone();
                 let few = places.available_permits() < self.config().max_connections.div_ceil(4);
                 let patience = if few { PRESSED } else { HEAD };
-                let one =
-                    connection(stream, acceptor.clone(), router.clone(), stopping.clone(), place, patience);
+                let one = connection(
+                    stream,
+                    acceptor.clone(),
+                    self.clone(),
+                    router.clone(),
+                    stopping.clone(),
+                    place,
+                    patience,
+                );
                 connections.spawn(async move {
                     open.inner().metrics.connections.inc();
                     one.await;
@@ -180,7 +189,7 @@ impl Broker {
         let listener = listener.map_err(|source| ServeError::Listen { address, source })?;
         let service = Arc::new(Evaluator(self.clone()));
         let services = Services::new().attestation(service.clone()).references(service);
-        let security = Security::Tls(self.inner().tls.server_config()?);
+        let security = Security::Tls(self.inner().tls.server_config(Clients::NotAsked)?);
         tracing::info!(%address, "gRPC is served");
         Ok(Some(tokio::spawn(async move {
             let ended = async move { drop(stopping.changed().await) };
@@ -216,6 +225,7 @@ async fn accept(
 async fn connection(
     stream: TcpStream,
     acceptor: TlsAcceptor,
+    broker: Broker,
     router: Router,
     mut stopping: watch::Receiver<()>,
     place: OwnedSemaphorePermit,
@@ -226,10 +236,11 @@ async fn connection(
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE.min(patience), acceptor.accept(stream)).await else {
         return;
     };
-    let client = stream.get_ref().0.peer_addr().ok().map(|address| Client(address.ip()));
+    let peer = stream.get_ref().0.peer_addr().ok().map(|address| address.ip());
+    let shown = shown(stream.get_ref().1);
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stream = TokioIo::new(stream);
-    let (service, called) = noticed(router, client);
+    let (service, called) = noticed(router, Caller { peer, shown, broker });
     match is_h2 {
         true => {
             let connection = http2::Builder::new(TokioExecutor::new())
@@ -270,22 +281,53 @@ async fn connection(
     }
 }
 
+/// The client's own certificate, which the handshake verified.
+fn shown(connection: &rustls::ServerConnection) -> Option<Shown> {
+    let own = connection.peer_certificates()?.first()?;
+    match ClientCertificate::from_verified_der(own) {
+        Ok(certificate) => Some(Shown(Arc::new(certificate))),
+        Err(error) => {
+            tracing::info!(%error, "a client's certificate names nobody");
+            None
+        }
+    }
+}
+
+/// Whose connection it is.
+struct Caller {
+    peer: Option<IpAddr>,
+    shown: Option<Shown>,
+    broker: Broker,
+}
+
+impl Caller {
+    /// Tells the handlers who calls.
+    fn introduce(&self, request: &mut Request<Incoming>) {
+        if let Some(peer) = self.peer {
+            let client = self.broker.config().trusted_proxies.client(peer, request.headers());
+            request.extensions_mut().insert(Client(client));
+        }
+        if let Some(shown) = self.shown.clone() {
+            request.extensions_mut().insert(shown);
+        }
+    }
+}
+
 type Noticed = Arc<AtomicBool>;
 
 /// The router, told who calls, with a note of whether it was ever called.
 fn noticed(
     router: Router,
-    client: Option<Client>,
+    caller: Caller,
 ) -> (impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone, Noticed)
 {
     let called = Noticed::default();
     let note = called.clone();
     let inner = TowerToHyperService::new(router);
+    let caller = Arc::new(caller);
     let service = service_fn(move |mut request: Request<Incoming>| {
         note.store(true, Ordering::Relaxed);
-        if let Some(client) = client {
-            request.extensions_mut().insert(client);
-        }
+        caller.introduce(&mut request);
         let (request, leftover) = leftover::lend(request);
         let answer = inner.call(request);
         async move {

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Request;
-use axum::http::header;
+use axum::extract::{Path, Request};
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use coffer_core_admin::TenantName;
 use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_evidence::{ReportData, Tee};
@@ -35,7 +35,7 @@ use crate::case::{Case, Found};
 use crate::config::ServiceAccess;
 use crate::gate;
 use crate::reply::{self, Refused};
-use crate::standards;
+use crate::standards::{self, History};
 use crate::token::{self, Part};
 
 /// Who signs results that a relying party asked for.
@@ -64,6 +64,33 @@ pub(crate) async fn put_policy(admin: Admin, request: Request) -> Answer {
     let body = body(request, crate::admin::MAX_BODY).await?;
     let SetPolicy { id, rego } = rest::policy(&body).map_err(refused)?;
     appraisal::store_policy(&admin, &id, rego).await
+}
+
+/// `GET /policy`.
+pub(crate) async fn policies(admin: Admin) -> Answer {
+    Ok(reply::json(StatusCode::OK, &rest::policy_list(&stored(&admin).await?)))
+}
+
+/// The appraisal policies that have a current version.
+async fn stored(admin: &Admin) -> Result<Vec<PolicyInfo>, Refused> {
+    let rows = admin.rows().clone();
+    let found = blocking(move || standards::histories(&rows)).await?.map_err(crate::call::failed)?;
+    let info = |(name, history): &(String, History)| {
+        let info = history.info(name);
+        let version = info.versions.iter().find(|version| Some(version.version) == info.current)?;
+        Some(PolicyInfo { id: name.clone(), digest: version.digest.clone() })
+    };
+    Ok(found.iter().filter_map(info).collect())
+}
+
+/// `GET /policy/{id}`: the text of what is in force under that name, in base64url as it is put.
+pub(crate) async fn policy(admin: Admin, Path(id): Path<String>) -> Answer {
+    let name = standards::policy_name(&id);
+    let (rows, own) = (admin.rows().clone(), name.clone());
+    let history = blocking(move || History::read(&rows, &own)).await?.map_err(crate::call::failed)?;
+    let shown = history.and_then(|history| history.shown(&name, None));
+    let shown = shown.ok_or_else(|| Refused::missing("There is no appraisal policy of that name."))?;
+    Ok(([(header::CONTENT_TYPE, "text/plain")], URL_SAFE_NO_PAD.encode(shown.rego)).into_response())
 }
 
 /// `POST /challenge`: a nonce. It is not kept: who asked for it knows it.
@@ -252,7 +279,8 @@ impl Service {
         let name: TenantName = auth.tenant.clone().or_else(by_host).unwrap_or_default();
         let own = self.0.clone();
         let found = blocking(move || own.inner().tenant(&name)).await?.map_err(crate::call::failed)?;
-        Ok(Call { broker: self.0.clone(), tenant: found.ok_or(Code::TenantUnknown)? })
+        // gRPC is served without client certificates.
+        Ok(Call { broker: self.0.clone(), tenant: found.ok_or(Code::TenantUnknown)?, certificate: None })
     }
 
     async fn admin(&self, auth: &AuthContext, permission: Permission) -> Result<Admin, Refused> {
@@ -317,15 +345,7 @@ impl AttestationBackend for Service {
     fn policies<'a>(&'a self, auth: &'a AuthContext) -> BoxFuture<'a, Result<Vec<PolicyInfo>, BackendError>> {
         Box::pin(async move {
             let admin = self.admin(auth, Permission::ReadPolicies).await.map_err(told)?;
-            let rows = admin.rows().clone();
-            let found = blocking(move || standards::histories(&rows)).await.map_err(told)?;
-            let found = found.map_err(|error| told(crate::call::failed(error)))?;
-            let info = |(name, history): &(String, standards::History)| {
-                let info = history.info(name);
-                let version = info.versions.iter().find(|version| Some(version.version) == info.current)?;
-                Some(PolicyInfo { id: name.clone(), digest: version.digest.clone() })
-            };
-            Ok(found.iter().filter_map(info).collect())
+            stored(&admin).await.map_err(told)
         })
     }
 

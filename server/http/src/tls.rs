@@ -1,7 +1,7 @@
 //! TLS with a certificate authority of the broker's own, which owners pin.
 //!
 //! The authority's key and certificate are made once. The server's certificate is made at each start and anew while
-//! it runs, with a key that is never on disk. TLS 1.3 only, post-quantum hybrid key exchange preferred (D16).
+//! it runs, with a key that is never on disk. Clients may show certificates of authorities that the configuration names. TLS 1.3 only, post-quantum hybrid key exchange preferred (D16).
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,10 +12,11 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
-use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -35,6 +36,7 @@ pub(crate) struct Tls {
     names: Vec<String>,
     leaf: Arc<Leaf>,
     files: Option<ServerFiles>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
     pub(crate) ca_path: PathBuf,
     pub(crate) ca_pem: String,
 }
@@ -165,7 +167,8 @@ impl Tls {
             None => certify(&authority, &names, now)?,
         };
         let leaf = Arc::new(Leaf(RwLock::new(Arc::new(first))));
-        Ok(Self { authority, names, leaf, files, ca_path, ca_pem })
+        let clients = client_verifier(&config.tls.client_ca)?;
+        Ok(Self { authority, names, leaf, files, clients, ca_path, ca_pem })
     }
 
     /// Replaces the server's certificate.
@@ -179,15 +182,46 @@ impl Tls {
         Ok(())
     }
 
-    pub(crate) fn server_config(&self) -> Result<Arc<ServerConfig>, OpenError> {
-        let mut config = ServerConfig::builder_with_provider(provider())
+    pub(crate) fn server_config(&self, clients: Clients) -> Result<Arc<ServerConfig>, OpenError> {
+        let config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|error| OpenError::Tls(error.to_string()))?
-            .with_no_client_auth()
-            .with_cert_resolver(self.leaf.clone());
+            .map_err(|error| OpenError::Tls(error.to_string()))?;
+        let config = match (clients, &self.clients) {
+            (Clients::Asked, Some(verifier)) => config.with_client_cert_verifier(verifier.clone()),
+            _ => config.with_no_client_auth(),
+        };
+        let mut config = config.with_cert_resolver(self.leaf.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
+}
+
+/// Whether clients are asked for certificates, where the configuration has their authorities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clients {
+    /// They are asked, and may come without; one of another authority, or out of its time, ends the connection.
+    Asked,
+    /// They are not asked.
+    NotAsked,
+}
+
+/// What verifies clients' certificates: path, time and purpose (RFC 5280), and that the client has the key.
+fn client_verifier(path: &Path) -> Result<Option<Arc<dyn ClientCertVerifier>>, OpenError> {
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let wrong = |why: String| OpenError::Tls(format!("[tls] client_ca: {}: {why}", path.display()));
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))? {
+        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong("there is no certificate in it; name a file of authorities in PEM".to_owned()));
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    let verifier = verifier.allow_unauthenticated().build().map_err(|error| wrong(error.to_string()))?;
+    Ok(Some(verifier))
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -3,6 +3,7 @@
 //! TRUST: a certificate comes from the TLS layer, which verified its path to a root that was configured, its
 //! purpose and that the peer has its key. Here it is only read: names, end, digest.
 
+pub use coffer_core_admin::CertificateName as Names;
 use coffer_core_digest::Digest;
 use coffer_verify_x509::Certificate;
 use coffer_verify_x509::der::{Reader, tag};
@@ -21,22 +22,6 @@ const EMAIL: u8 = 0x81;
 const DNS: u8 = 0x82;
 const URI: u8 = 0x86;
 const MAX_NAMES: usize = 64;
-
-/// What identifies a client certificate. Comparison is to the letter.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Names {
-    /// A URI in the subjectAltName, as in `spiffe://example.org/admin`.
-    Uri(String),
-    /// A DNS name in the subjectAltName.
-    Dns(String),
-    /// A mail address in the subjectAltName.
-    Email(String),
-    /// The subject's common name, if there is exactly one.
-    CommonName(String),
-    /// The certificate itself, by SHA-256 in hexadecimal.
-    Sha256(String),
-}
 
 /// Which certificate is which admin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use coffer_core_admin::{AdminInfo, NewAdmin, Role};
+use coffer_core_admin::{AdminInfo, CertificateName, NewAdmin, Role};
 use coffer_core_protocol::jws::SigningKey;
 use serde_json::{Value, json};
 
@@ -28,13 +28,17 @@ With an OpenID provider there are no keys to hand out. Write the issuer into a f
   roles = [{ claim = \"groups\", value = \"security-team\", roles = [\"security\"] }]
 
   coffer admin issuer set issuers.toml
-  coffer --token-file /run/user/1000/token admin whoami";
+  coffer --token-file /run/user/1000/token admin whoami
+
+Where the broker's configuration names an authority of client certificates ([tls] client_ca):
+
+  coffer admin add ana --certificate uri=spiffe://example.org/ana --role security";
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// List the admins with keys of their own.
+    /// List the admins with keys or certificates of their own.
     List,
-    /// Add an admin's public key, or replace the one of that name.
+    /// Add an admin's public key or certificate, or replace the one of that name.
     Add(New),
     /// Remove an admin. What they sign is refused from now on.
     Rm {
@@ -66,14 +70,34 @@ pub(crate) enum Command {
 pub(crate) struct New {
     /// A name, which logs and provenance show.
     name: String,
-    /// The public key: PEM or JWK; Ed25519 or P-256.
-    #[arg(long, value_name = "FILE")]
-    public_key: PathBuf,
+    #[command(flatten)]
+    shows: Shows,
     /// What they may do: owner, security, auditor or publisher. Repeatable.
     #[arg(long = "role", value_name = "ROLE", required = true)]
     roles: Vec<Role>,
     #[command(flatten)]
     expiry: Expiry,
+}
+
+/// What an admin is known by.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Shows {
+    /// The public key: PEM or JWK; Ed25519 or P-256.
+    #[arg(long, value_name = "FILE")]
+    public_key: Option<PathBuf>,
+    /// What names their client certificate: uri=, dns=, email=, common-name= or sha256=. The broker's configuration names
+    /// the certificate's authority ([tls] client_ca).
+    #[arg(long, value_name = "KIND=NAME", conflicts_with_all = ["expires_in", "expires_at"])]
+    certificate: Option<CertificateName>,
+}
+
+impl Shows {
+    /// What is sent.
+    pub(crate) fn read(self, roles: Vec<Role>, expires_at: Option<String>) -> Result<NewAdmin> {
+        let public_key = self.public_key.as_deref().map(document::public_key).transpose()?;
+        Ok(NewAdmin { public_key, certificate: self.certificate, roles, expires_at })
+    }
 }
 
 /// A list of issuers that is replaced as a whole.
@@ -166,8 +190,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
 impl New {
     /// The name, and what is sent.
     pub(crate) fn read(self) -> Result<(String, NewAdmin)> {
-        let public_key = document::public_key(&self.public_key)?;
-        Ok((self.name, NewAdmin { public_key, roles: self.roles, expires_at: self.expiry.time()? }))
+        Ok((self.name, self.shows.read(self.roles, self.expiry.time()?)?))
     }
 }
 
@@ -207,9 +230,11 @@ fn rule(rule: &Value) -> String {
 pub(crate) fn admins(list: &[AdminInfo]) -> String {
     let row = |one: &AdminInfo| {
         let expires = one.expires_at.clone().unwrap_or_else(|| "-".into());
-        vec![one.name.clone(), roles(&one.roles), expires, one.thumbprint.clone()]
+        let known_by = one.thumbprint.clone().or_else(|| Some(one.certificate.as_ref()?.to_string()));
+        let known_by = known_by.unwrap_or_else(|| "-".into());
+        vec![one.name.clone(), roles(&one.roles), expires, known_by]
     };
-    table(&["NAME", "ROLES", "EXPIRES", "THUMBPRINT"], &list.iter().map(row).collect::<Vec<_>>())
+    table(&["NAME", "ROLES", "EXPIRES", "KEY OR CERTIFICATE"], &list.iter().map(row).collect::<Vec<_>>())
 }
 
 pub(crate) fn roles(roles: &[Role]) -> String {

@@ -1,14 +1,12 @@
 //! `coffer operator`: who may operate the cluster. Operators see nothing of what a tenant holds.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
-use coffer_core_admin::{NewAdmin, Role};
+use coffer_core_admin::Role;
 use serde_json::json;
 
-use crate::admin::admins;
+use crate::admin::{Shows, admins};
 use crate::when::Expiry;
-use crate::{Context, block_on, document};
+use crate::{Context, block_on};
 
 pub(crate) const HELP: &str = "\
   coffer admin keygen --out ben.pem > ben.pub            (Ben)
@@ -20,15 +18,14 @@ The last operator cannot be removed. Operators of an OpenID issuer stand in the 
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// List the operators with keys of their own.
+    /// List the operators with keys or certificates of their own.
     List,
-    /// Add an operator's public key, or replace the one of that name.
+    /// Add an operator's public key or certificate, or replace the one of that name.
     Add {
         /// A name, which logs show.
         name: String,
-        /// The public key: PEM or JWK; Ed25519 or P-256.
-        #[arg(long, value_name = "FILE")]
-        public_key: PathBuf,
+        #[command(flatten)]
+        shows: Shows,
         #[command(flatten)]
         expiry: Expiry,
     },
@@ -46,9 +43,8 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
             let list = block_on(async { Ok(admin.list_operators().await?) })?;
             context.output.show(&list, |list| admins(list))
         }
-        Command::Add { name, public_key, expiry } => {
-            let public_key = document::public_key(&public_key)?;
-            let new = NewAdmin { public_key, roles: vec![Role::Operator], expires_at: expiry.time()? };
+        Command::Add { name, shows, expiry } => {
+            let new = shows.read(vec![Role::Operator], expiry.time()?)?;
             let admin = context.admin()?;
             block_on(async { Ok(admin.put_operator(&name, &new).await?) })?;
             context.output.show(&json!({"operator": name}), |_| format!("{name} is operator now"))

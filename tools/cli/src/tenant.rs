@@ -123,7 +123,8 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         }
         Command::Create { name, owner_key, settings } => {
             let public_key = document::public_key(&owner_key)?;
-            let owner = NewAdmin { public_key, roles: vec![Role::Owner], expires_at: None };
+            let owner =
+                NewAdmin { public_key: Some(public_key), roles: vec![Role::Owner], ..NewAdmin::default() };
             let new = NewTenant { settings: settings.over(TenantSettings::default()), owner };
             let admin = context.admin()?;
             let made = block_on(async { Ok(admin.make_tenant(&name, &new).await?) })?;

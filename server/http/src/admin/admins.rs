@@ -3,21 +3,20 @@
 use axum::extract::{Path, Request};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use coffer_core_admin::{AdminInfo, AdminList, NewAdmin, Role, WhoAmI};
+use coffer_core_admin::{Role, WhoAmI};
 use coffer_core_protocol::error::Code;
-use coffer_server_identity::{self as identity, Authorized, IssuerSettings, LocalKey, RoleSet};
+use coffer_server_identity::{self as identity, Authorized, IssuerSettings, RoleSet};
 use coffer_server_limits::Quantity;
 use coffer_server_store::{Scope, Table};
 use serde_json::json as value;
 
 use super::MAX_BODY;
 use crate::call::{Admin, Answer, Call, bearer, blocking, body, failed, parse};
-use crate::clock::seconds;
 use crate::error::OpenError;
 use crate::gate;
 use crate::keys::{self, ISSUERS};
+use crate::known::{self, Known};
 use crate::passport::{self, Passports};
-use crate::record;
 use crate::reply::{Refused, json};
 
 /// Any admin may ask who they are, a tenant's as well as the cluster's.
@@ -33,46 +32,20 @@ pub(crate) async fn whoami(call: Call, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &WhoAmI { subject, tenant, roles, cluster }))
 }
 
-pub(super) fn shown(keys: &[LocalKey]) -> AdminList {
-    let shown = |key: &LocalKey| AdminInfo {
-        name: key.name().to_owned(),
-        thumbprint: key.thumbprint().to_owned(),
-        roles: key.roles().iter().collect(),
-        expires_at: key.expires_at().and_then(time),
-    };
-    AdminList { admins: keys.iter().map(shown).collect() }
-}
-
-fn time(seconds: u64) -> Option<String> {
-    let at = jiff::Timestamp::from_second(i64::try_from(seconds).ok()?).ok()?;
-    Some(record::seconds(at))
-}
-
-/// An admin as sent, checked.
-pub(super) fn read(name: &str, new: NewAdmin) -> Result<LocalKey, Refused> {
-    let wrong = |why: String| Refused::new(Code::Malformed, format!("{why}."));
-    let expires_at = match new.expires_at.as_deref().map(str::parse::<jiff::Timestamp>) {
-        None => None,
-        Some(Ok(at)) => Some(seconds(at)),
-        Some(Err(error)) => return Err(wrong(format!("expires_at: {error}"))),
-    };
-    let roles = RoleSet::from(new.roles);
-    LocalKey::new(name, &new.public_key, roles, expires_at).map_err(|error| wrong(error.to_string()))
-}
-
-/// Puts an admin's key, or removes it, after the rest was asked whether it would still work.
+/// Puts an admin, or removes one, after the rest was asked whether it would still work.
 ///
-/// The last one who may manage admins stays: a scope that nobody can change is lost to its owner.
-pub(super) fn put_key(
+/// The last one who may manage admins stays: a scope that nobody can change is lost to its owner. Who
+/// has a certificate does not count: its authority is in the configuration, and may be gone from there tomorrow.
+pub(super) fn put_known(
     rows: &Scope,
     scope: &identity::Scope,
     by: &Authorized,
     name: &str,
-    next: Option<&LocalKey>,
+    next: Option<&Known>,
 ) -> Result<bool, Refused> {
     let forbidden = |error: identity::Forbidden| Refused::new(Code::AdminForbidden, format!("{error}."));
-    let mut all = keys::local_keys(rows).map_err(failed)?;
-    let before = all.iter().position(|key| key.name() == name).map(|place| all.remove(place));
+    let mut all = known::read(rows).map_err(failed)?;
+    let before = all.iter().position(|one| one.name() == name).map(|place| all.remove(place));
     if let Some(before) = &before {
         by.may_grant(before.roles()).map_err(forbidden)?;
     }
@@ -89,8 +62,8 @@ pub(super) fn put_key(
     };
     let issuers = keys::issuers(rows).map_err(failed)?;
     let by_issuer = issuers.iter().any(|issuer| issuer.roles.iter().any(|rule| rule.roles.contains(head)));
-    if !by_issuer && !all.iter().any(|key| key.roles().contains(head)) {
-        let detail = format!("This is the last admin with the role {head}; add another one first.");
+    if !by_issuer && !has_key(&all, head) {
+        let detail = format!("This is the last admin with a key and the role {head}; add another one first.");
         return Err(Refused::new(Code::Conflict, detail));
     }
     keys::verifier(scope, all, issuers)
@@ -105,30 +78,34 @@ pub(super) fn put_key(
     Ok(true)
 }
 
+fn has_key(all: &[Known], role: Role) -> bool {
+    all.iter().any(|one| matches!(one, Known::Key(key) if key.roles().contains(role)))
+}
+
 pub(crate) async fn list(admin: Admin) -> Answer {
     let rows = admin.rows().clone();
-    let keys = blocking(move || keys::local_keys(&rows)).await?.map_err(failed)?;
-    Ok(json(StatusCode::OK, &shown(&keys)))
+    let all = blocking(move || known::read(&rows)).await?.map_err(failed)?;
+    Ok(json(StatusCode::OK, &known::shown(&all)))
 }
 
 pub(crate) async fn put(admin: Admin, Path(name): Path<String>, request: Request) -> Answer {
-    let next = read(&name, parse(&body(request, MAX_BODY).await?)?)?;
+    let next = Known::of(&name, parse(&body(request, MAX_BODY).await?)?)?;
     let rows = admin.rows().clone();
     let count = blocking(move || rows.count(Table::Admins)).await??;
     admin.in_force().quotas.check(count.saturating_add(1), Quantity::Admins).map_err(super::over)?;
-    change_key(&admin, name, Some(next)).await
+    change(&admin, name, Some(next)).await
 }
 
 pub(crate) async fn remove(admin: Admin, Path(name): Path<String>) -> Answer {
-    change_key(&admin, name, None).await
+    change(&admin, name, None).await
 }
 
-async fn change_key(admin: &Admin, name: String, next: Option<LocalKey>) -> Answer {
+async fn change(admin: &Admin, name: String, next: Option<Known>) -> Answer {
     let _changing = admin.tenant.changing.lock().await;
     let (own, named) = (admin.clone(), name.clone());
     let put = move || {
         let scope = identity::Scope::Tenant(own.tenant.name.clone());
-        let found = put_key(own.rows(), &scope, &own.who, &named, next.as_ref())?;
+        let found = put_known(own.rows(), &scope, &own.who, &named, next.as_ref())?;
         own.tenant.reload(&own.inner().loader, own.inner().now()).map_err(failed)?;
         Ok::<_, Refused>(found)
     };
@@ -161,18 +138,16 @@ pub(crate) async fn put_issuers(admin: Admin, request: Request) -> Answer {
         roles.fold(RoleSet::EMPTY, RoleSet::union)
     };
     let rows = admin.rows().clone();
-    let (before, local) =
-        blocking(move || Ok::<_, OpenError>((keys::issuers(&rows)?, keys::local_keys(&rows)?)))
-            .await?
-            .map_err(failed)?;
+    let (before, all) = blocking(move || Ok::<_, OpenError>((keys::issuers(&rows)?, known::read(&rows)?)))
+        .await?
+        .map_err(failed)?;
     admin.who.may_grant(granted(&before).union(granted(&issuers))).map_err(forbidden)?;
-    if !granted(&issuers).contains(Role::Owner) && !local.iter().any(|key| key.roles().contains(Role::Owner))
-    {
+    if !granted(&issuers).contains(Role::Owner) && !has_key(&all, Role::Owner) {
         let detail = "Nobody would be owner of this tenant any more; add an owner's key first.";
         return Err(Refused::new(Code::Conflict, detail));
     }
     let scope = identity::Scope::Tenant(admin.tenant.name.clone());
-    keys::verifier(&scope, local, issuers.clone())
+    keys::verifier(&scope, all, issuers.clone())
         .map_err(|error| Refused::new(Code::Malformed, format!("{error}.")))?;
     let row = serde_json::to_vec(&issuers).map_err(|_| Code::Internal)?;
     let put = move |rows: &Scope| {

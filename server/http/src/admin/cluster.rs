@@ -6,24 +6,24 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use coffer_server_identity::{self as identity, LocalKey};
+use coffer_server_identity as identity;
 use futures::StreamExt;
 use serde_json::json as value;
 use tokio::sync::mpsc;
 
 use super::{MAX_BODY, admins};
 use crate::call::{Admin, Answer, blocking, body, failed, parse};
-use crate::keys;
+use crate::known::{self, Known};
 use crate::reply::{Refused, json};
 
 pub(crate) async fn operators(admin: Admin) -> Answer {
     let cluster = admin.inner().store().cluster();
-    let keys = blocking(move || keys::local_keys(&cluster)).await?.map_err(failed)?;
-    Ok(json(StatusCode::OK, &admins::shown(&keys)))
+    let all = blocking(move || known::read(&cluster)).await?.map_err(failed)?;
+    Ok(json(StatusCode::OK, &known::shown(&all)))
 }
 
 pub(crate) async fn put_operator(admin: Admin, Path(name): Path<String>, request: Request) -> Answer {
-    let next = admins::read(&name, parse(&body(request, MAX_BODY).await?)?)?;
+    let next = Known::of(&name, parse(&body(request, MAX_BODY).await?)?)?;
     change(&admin, name, Some(next)).await
 }
 
@@ -31,12 +31,12 @@ pub(crate) async fn remove_operator(admin: Admin, Path(name): Path<String>) -> A
     change(&admin, name, None).await
 }
 
-async fn change(admin: &Admin, name: String, next: Option<LocalKey>) -> Answer {
+async fn change(admin: &Admin, name: String, next: Option<Known>) -> Answer {
     let _changing = admin.inner().changing.lock().await;
     let (own, named) = (admin.clone(), name.clone());
     let put = move || {
         let cluster = own.inner().store().cluster();
-        let found = admins::put_key(&cluster, &identity::Scope::Cluster, &own.who, &named, next.as_ref())?;
+        let found = admins::put_known(&cluster, &identity::Scope::Cluster, &own.who, &named, next.as_ref())?;
         own.inner().reload_operators().map_err(failed)?;
         Ok::<_, Refused>(found)
     };

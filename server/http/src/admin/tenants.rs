@@ -8,9 +8,10 @@ use coffer_core_protocol::error::Code;
 use coffer_server_identity::{self as identity};
 use coffer_server_store::{StoreError, Table};
 
-use super::{MAX_BODY, admins};
+use super::MAX_BODY;
 use crate::call::{Admin, Answer, blocking, body, failed, parse};
 use crate::keys;
+use crate::known::Known;
 use crate::record;
 use crate::reply::{Refused, json};
 use crate::tenancy::TenantRecord;
@@ -69,7 +70,11 @@ fn check(admin: &Admin, tenant: &TenantName, settings: &TenantSettings) -> Resul
 pub(crate) async fn make(admin: Admin, Path(tenant): Path<String>, request: Request) -> Answer {
     let tenant = name(&tenant)?;
     let NewTenant { settings, owner } = parse(&body(request, MAX_BODY).await?)?;
-    let first = admins::read(keys::FIRST_ADMIN, owner)?;
+    let first = Known::of(keys::FIRST_ADMIN, owner)?;
+    // Nothing of the configuration may lock a tenant out, so its first owner has a key.
+    if matches!(first, Known::Certificate(_)) {
+        return Err(Refused::new(Code::Malformed, "The first owner of a tenant has a public key."));
+    }
     if !first.roles().contains(Role::Owner) {
         return Err(Refused::new(Code::Malformed, "The first admin of a tenant has the role owner."));
     }

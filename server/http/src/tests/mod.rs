@@ -1,6 +1,7 @@
 //! The broker as its clients see it: a real TLS listener on the loopback interface, real evidence, real refusals.
 
 mod admin;
+mod certificates;
 mod collateral;
 mod devices;
 mod e2e;

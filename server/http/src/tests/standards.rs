@@ -40,6 +40,16 @@ async fn an_appraisal_policy_decides_with_the_values_of_its_names() {
     let lab = Lab::start(true).await;
     assert_eq!(status(&lab, COMMAND_LINE).await, "affirming");
     lab.admin_ok(Method::POST, "/kbs/v0/attestation-policy", upstream("default_cpu", POLICY)).await;
+    // The attestation service's REST gives it back as it was sent, and tells those that there are.
+    for name in ["default_cpu", "default"] {
+        let text = lab.admin(Method::GET, &format!("/policy/{name}"), "").await.text().await.unwrap();
+        assert_eq!(text, URL_SAFE_NO_PAD.encode(POLICY), "{name}");
+    }
+    let none = lab.admin(Method::GET, "/policy/other", "").await;
+    assert_eq!(refusal(none).await.0, 404);
+    let list = lab.admin_json("/policy").await;
+    assert_eq!(list[0]["policy-id"], "default_cpu");
+    assert!(list[0]["policy-hash"].is_string());
     // The policy asks for a value that is not there yet.
     let session = lab.attest(COMMAND_LINE).await;
     assert_eq!(session.verdict().unwrap()["status"], "warning");

@@ -283,6 +283,30 @@ async fn quotas_are_the_tenant_s_own_and_the_operator_s_to_change() {
     assert_eq!(codes, [(200, false), (200, false), (429, true), (200, false)]);
 }
 
+/// What three challenges are answered with, for which a proxy would name these clients.
+async fn challenged(lab: &Lab, clients: [&'static str; 3]) -> Vec<u16> {
+    let rates = json!({"quotas": {"rates": {"challenge": {"tenant": {"per_second": 100, "burst": 100}, "address": {"per_second": 1, "burst": 1}}}}});
+    lab.admin_ok(Method::PUT, "/coffer/v1/tenants/default/settings", rates.to_string()).await;
+    let mut all = Vec::new();
+    for client in clients {
+        let body = json!({"version": "0.4.0", "tee": "tpm", "extra-params": ""}).to_string();
+        let request = lab.http.post(format!("{}/kbs/v0/auth", lab.url)).header("x-forwarded-for", client);
+        all.push(request.body(body).send().await.unwrap().status().as_u16());
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rates_count_the_client_that_a_trusted_proxy_names_and_nobody_else_s_word() {
+    let names = ["203.0.113.1", "203.0.113.2", "198.51.100.1, 203.0.113.1"];
+    let trusting = Lab::configured(crate::all_judges(), None, |config| {
+        config.trusted_proxies = vec!["127.0.0.0/8".to_owned()].try_into().unwrap();
+    });
+    assert_eq!(challenged(&trusting.await, names).await, [200, 200, 429]);
+    let lab = Lab::bare(crate::all_judges(), None).await;
+    assert_eq!(challenged(&lab, names).await, [200, 429, 429]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_s_guest_gets_the_tenant_s_secret() {
     let two = Two::start().await;

@@ -43,6 +43,7 @@ pub(super) fn look(config: &BrokerConfig) -> Vec<Finding> {
     );
     for (what, path) in [
         ("authority of issuers", &config.admin_issuer_ca),
+        ("authority of admins' certificates", &config.tls.client_ca),
         ("authority of collateral", &config.collateral.extra_ca),
     ] {
         if !path.as_os_str().is_empty() {
