@@ -1,7 +1,8 @@
 //! TLS with a certificate authority of the broker's own, which owners pin.
 //!
 //! The authority's key and certificate are made once. The server's certificate is made at each start and anew while
-//! it runs, with a key that is never on disk. Clients may show certificates of authorities that the configuration names. TLS 1.3 only, post-quantum hybrid key exchange preferred (D16).
+//! it runs, with a key that is never on disk. Clients may show certificates of authorities that the configuration
+//! names. TLS 1.3 only, post-quantum hybrid key exchange preferred (D16).
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
