@@ -8,7 +8,7 @@ use coffer_core_oci::cosign::PublicKey;
 use coffer_core_sealed_stream::{Key, SegmentSize, Signature};
 use coffer_core_secret::{Secret, SecretBytes};
 use coffer_tools_images::sign_message;
-use coffer_tools_models::{Model, ModelError, Options, Signed, seal};
+use coffer_tools_models::{Model, ModelError, Options, Signed, seal, survey};
 use serde_json::json;
 
 use crate::Context;
@@ -141,6 +141,7 @@ fn seal_folder(
     if out.symlink_metadata().is_ok() {
         return Err(coded(ModelError::Exists { path: out.into() }));
     }
+    survey(folder).map_err(coded)?;
     let segment_size = match purpose {
         Use::Model => SegmentSize::MIB_1,
         Use::Dataset => SegmentSize::KIB_64,

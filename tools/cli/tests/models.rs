@@ -234,6 +234,12 @@ fn a_new_key_goes_into_a_file_and_what_cannot_be_sealed_makes_none() {
     let done = seal(case, "sealed", &["--key-out", &new]);
     done.ends_with(1);
     assert!(done.err.contains("[model.exists]") && !Path::new(&new).exists(), "{}", done.err);
+    let link = case.path("model/link");
+    std::os::unix::fs::symlink("/", &link).unwrap();
+    let done = seal(case, "fresh", &["--key-out", &new]);
+    done.ends_with(1);
+    assert!(done.err.contains("[model.entry]") && !Path::new(&new).exists(), "{}", done.err);
+    fs::remove_file(link).unwrap();
     seal(case, "fresh", &["--key-out", &new]).ends_with(0);
     assert_eq!(fs::metadata(&new).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::read(&new).unwrap().len(), 32);

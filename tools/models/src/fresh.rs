@@ -1,6 +1,7 @@
 //! A folder that appears whole, or not at all.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -23,8 +24,10 @@ impl Fresh {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
-        let work =
-            tempfile::Builder::new().prefix(".coffer-model-").tempdir_in(parent).map_err(at(parent))?;
+        // What is opened is its owner's alone; what is sealed is made readable when it is whole.
+        let own = fs::Permissions::from_mode(0o700);
+        let work = tempfile::Builder::new().prefix(".coffer-model-").permissions(own).tempdir_in(parent);
+        let work = work.map_err(at(parent))?;
         Ok(Self { work, destination: destination.into() })
     }
 

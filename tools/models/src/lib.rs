@@ -14,7 +14,7 @@ mod work;
 
 pub use error::ModelError;
 pub use open::{Model, Signed};
-pub use seal::{Options, SealedModel, seal};
+pub use seal::{Options, SealedModel, seal, survey};
 pub use work::Progress;
 
 /// The signed envelope's file.

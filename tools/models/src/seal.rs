@@ -43,6 +43,14 @@ pub struct SealedModel {
     pub sealed_size: u64,
 }
 
+/// How many files below `folder` would be sealed, and how many bytes; or what of it cannot be.
+///
+/// To be asked before a key is made that would be left without use.
+pub fn survey(folder: &Path) -> Result<(usize, u64), ModelError> {
+    let sources = tree::read(folder)?;
+    Ok((sources.len(), sources.iter().map(|source| source.size).sum()))
+}
+
 /// Seals every file below `folder` and writes the artifact to `destination`, which must not exist.
 ///
 /// `sign` gets the statement when everything else is written.
@@ -71,6 +79,7 @@ pub fn seal(
     write(&fresh.path().join(MANIFEST), &sealed_manifest)?;
     let envelope = statement.envelope(&[sign(&statement)?]).map_err(refused)?;
     write(&fresh.path().join(ENVELOPE), &envelope)?;
+    public(&blobs)?;
     public(fresh.path())?;
     fresh.commit()?;
     let statement = Digest::sha256(&statement.to_bytes().map_err(refused)?);
@@ -114,7 +123,8 @@ fn seal_file(
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
     let mut file = File::create_new(path).map_err(at(path))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(at(path))
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(at(path))?;
+    readable(&file, path)
 }
 
 /// Ciphertext is for everybody; temporary files and folders are made for their owner alone.

@@ -5,7 +5,14 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Mutex;
 
-use coffer_core_sealed_stream::{Key, SegmentSize, Signature, Statement};
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use coffer_core_digest::Digest;
+use coffer_core_oci::cosign::PublicKey;
+use coffer_core_sealed_stream::{FileEntry, Key, Manifest, Sealed, SegmentSize, Signature, Statement};
 
 use super::*;
 
@@ -85,4 +92,43 @@ fn a_failed_signing_leaves_nothing() {
     let refused = seal(&from, &to, options(&Key::new([1; 32])), refuse, &|_, _| {}).unwrap_err();
     assert_eq!(refused.code(), "model.signing");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+/// Whoever has the key can make segments with the same tags. The digest tells, when a whole file is read.
+#[test]
+fn a_file_whose_digest_is_not_the_signed_one_is_refused_though_it_opens() {
+    let (key, signer) = (Key::new([1; 32]), EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("model"), folder.path().join("sealed"));
+    fs::create_dir(&from).unwrap();
+    fs::write(from.join("a"), b"a").unwrap();
+    let sign = |statement: &Statement| {
+        let bytes = signer.sign(&SystemRandom::new(), &statement.signing_bytes().unwrap()).unwrap();
+        Ok(Signature { bytes: bytes.as_ref().to_vec(), key_id: String::new() })
+    };
+    seal(&from, &to, options(&key), sign, &|_, _| {}).unwrap();
+    let der = STANDARD.encode(signer.public_key().as_der().unwrap().as_ref());
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{der}\n-----END PUBLIC KEY-----\n");
+    let open = || {
+        let keys = [PublicKey::from_pem(&pem).unwrap()];
+        Signed::read(&to, &keys).unwrap().open(Key::new([1; 32])).unwrap()
+    };
+    let model = open();
+    model.check(&|_, _| {}).unwrap();
+    // The same list, signed again, with another digest for the same stream.
+    let (manifest, file) = (model.artifact().manifest(), &model.artifact().manifest().files()[0]);
+    let other = Digest::sha256(b"other");
+    let lie = Sealed { size: 1, sealed_size: 57, root: *file.root(), digest: other };
+    let entry = FileEntry::new(file.path().clone(), false, SegmentSize::KIB_64, &lie).unwrap();
+    let twin = Manifest::new(*manifest.artifact(), manifest.key().clone(), SegmentSize::KIB_64, vec![entry])
+        .unwrap();
+    let (sealed, statement) = twin.seal(&key).unwrap();
+    fs::rename(model.blob(file), to.join(BLOBS).join(other.hex())).unwrap();
+    fs::write(to.join(MANIFEST), sealed).unwrap();
+    fs::write(to.join(ENVELOPE), statement.envelope(&[sign(&statement).unwrap()]).unwrap()).unwrap();
+    let refused = open().check(&|_, _| {}).unwrap_err();
+    assert_eq!(refused.code(), "model.replaced", "{refused}");
+    let out = folder.path().join("out");
+    assert_eq!(open().unpack(&out, &|_, _| {}).unwrap_err().code(), "model.replaced");
+    assert!(!out.exists());
 }
