@@ -18,7 +18,8 @@ pub struct Artifact {
 }
 
 impl Artifact {
-    pub(crate) fn open(verified: Verified, sealed: &[u8], key: Key) -> Result<Self, ArtifactError> {
+    /// Opens the sealed manifest of a statement that was verified.
+    pub fn open(verified: Verified, sealed: &[u8], key: Key) -> Result<Self, ArtifactError> {
         let statement = verified.statement();
         let found = sealed.len() as u64;
         if found > MAX_MANIFEST {

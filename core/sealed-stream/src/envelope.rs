@@ -12,13 +12,12 @@ use coffer_core_protocol::jcs;
 use coffer_core_protocol::uri::ResourceUri;
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::{VERSION, key, parse_version};
-use crate::{Artifact, ArtifactError, ArtifactId, Key};
+use crate::bound::MAX_ENVELOPE;
+use crate::wire::{VERSION, key, parse_version};
+use crate::{ArtifactError, ArtifactId};
 
 /// The envelope's `payloadType`.
 pub const PAYLOAD_TYPE: &str = "application/vnd.coffer.sealed-stream.statement.v1+json";
-/// The largest envelope.
-pub const MAX_ENVELOPE: usize = 64 << 10;
 /// The most signatures of one envelope.
 const MAX_SIGNATURES: usize = 16;
 
@@ -215,10 +214,5 @@ impl Verified {
     #[must_use]
     pub const fn digest(&self) -> &Digest {
         &self.digest
-    }
-
-    /// Opens the manifest with the artifact's key.
-    pub fn open(self, sealed_manifest: &[u8], key: Key) -> Result<Artifact, ArtifactError> {
-        Artifact::open(self, sealed_manifest, key)
     }
 }

@@ -17,6 +17,7 @@
 )]
 
 mod artifact;
+mod bound;
 mod envelope;
 mod error;
 mod id;
@@ -29,13 +30,15 @@ mod seal;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 pub use artifact::Artifact;
-pub use envelope::{MAX_ENVELOPE, PAYLOAD_TYPE, Signature, Statement, Unverified, Verified};
+pub use bound::{MAX_ENVELOPE, MAX_FILES, MAX_MANIFEST};
+pub use envelope::{PAYLOAD_TYPE, Signature, Statement, Unverified, Verified};
 pub use error::{ArtifactError, StreamError};
 pub use id::ArtifactId;
 pub use layout::{HEADER_LEN, Layout, SegmentSize, TAG_LEN};
-pub use manifest::{FileEntry, MAX_FILES, MAX_MANIFEST, Manifest};
+pub use manifest::{FileEntry, Manifest};
 pub use open::Opener;
 pub use path::{FilePath, MAX_PATH};
 pub use random::{CACHED_SEGMENTS, ReadAt, SeekReader, root_of};

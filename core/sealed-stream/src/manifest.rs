@@ -11,18 +11,13 @@ use coffer_core_protocol::jcs;
 use coffer_core_protocol::uri::ResourceUri;
 use serde::{Deserialize, Serialize};
 
+use crate::bound::{MAX_FILES, MAX_MANIFEST};
 use crate::path::shown;
+use crate::wire::{VERSION, key, parse_version};
 use crate::{
     ArtifactError, ArtifactId, AssociatedData, FilePath, Key, Layout, Sealed, Sealer, SegmentSize, Statement,
     StreamError,
 };
-
-/// The most files that a manifest lists.
-pub const MAX_FILES: usize = 100_000;
-/// The largest sealed manifest.
-pub const MAX_MANIFEST: u64 = 64 << 20;
-/// The version of manifest and statement.
-pub(crate) const VERSION: u64 = 1;
 
 /// One file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -249,26 +244,4 @@ impl WireFile {
             Sealed { size: self.size, sealed_size: self.sealed_size, root: self.root, digest: self.digest };
         FileEntry::new(path, self.executable, segment, &sealed)
     }
-}
-
-/// Reads JSON with a `version`, which is looked at first: another version may have other members.
-pub(crate) fn parse_version<T: serde::de::DeserializeOwned>(
-    what: &'static str,
-    bytes: &[u8],
-) -> Result<T, ArtifactError> {
-    #[derive(Deserialize)]
-    struct Version {
-        version: u64,
-    }
-    let form = |error: serde_json::Error| ArtifactError::Form { what, why: error.to_string() };
-    let Version { version } = serde_json::from_slice(bytes).map_err(form)?;
-    if version != VERSION {
-        return Err(ArtifactError::Version { what, found: version });
-    }
-    serde_json::from_slice(bytes).map_err(form)
-}
-
-/// Reads the key's name.
-pub(crate) fn key(what: &'static str, text: &str) -> Result<ResourceUri, ArtifactError> {
-    text.parse().map_err(|error| ArtifactError::Form { what, why: format!("its key: {error}") })
 }

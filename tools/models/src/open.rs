@@ -48,7 +48,7 @@ impl Signed {
 
     /// Opens the manifest.
     pub fn open(self, key: Key) -> Result<Model, ModelError> {
-        let artifact = self.verified.open(&self.sealed_manifest, key);
+        let artifact = Artifact::open(self.verified, &self.sealed_manifest, key);
         match artifact {
             Ok(artifact) => Ok(Model { folder: self.folder, artifact }),
             Err(source) => Err(ModelError::Artifact { folder: self.folder, source }),

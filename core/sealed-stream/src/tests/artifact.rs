@@ -73,7 +73,7 @@ fn an_artifact_is_sealed_signed_verified_and_opened() {
     let verified = Unverified::parse(&envelope).unwrap().verify(&keys).unwrap();
     assert_eq!(verified.signer(), signer.public().fingerprint());
     assert_eq!(verified.statement().key().to_string(), URI);
-    let artifact = verified.clone().open(&bytes, key(9)).unwrap();
+    let artifact = Artifact::open(verified.clone(), &bytes, key(9)).unwrap();
     assert_eq!(*artifact.manifest(), manifest);
     for (entry, bytes) in &sealed {
         let path = entry.path().as_str();
@@ -91,7 +91,7 @@ fn an_artifact_is_sealed_signed_verified_and_opened() {
         let refused = artifact.opener(absent, &[][..]).err().unwrap();
         assert_eq!(refused.code(), "manifest.not-listed", "{absent}");
     }
-    let refused = verified.open(&bytes, key(8)).err().unwrap();
+    let refused = Artifact::open(verified, &bytes, key(8)).err().unwrap();
     assert_eq!(refused.code(), "stream.wrong-key-or-file", "{refused}");
 }
 
@@ -105,7 +105,7 @@ fn another_sealing_under_the_same_id_is_caught_by_its_root() {
     let signer = Signer::new();
     let envelope = statement.envelope(&[signer.sign(&statement)]).unwrap();
     let verified = Unverified::parse(&envelope).unwrap().verify(&[signer.public()]).unwrap();
-    let artifact = verified.open(&bytes, key(9)).unwrap();
+    let artifact = Artifact::open(verified, &bytes, key(9)).unwrap();
     let (entry, sealed) = &old[0];
     let path = entry.path().as_str();
     let refused = all(artifact.opener(path, sealed.as_slice()).unwrap()).unwrap_err();

@@ -67,7 +67,7 @@ impl Parts {
 
     fn open(self) -> Result<Artifact, ArtifactError> {
         let verified = Unverified::parse(&self.envelope)?.verify(&[self.signer])?;
-        verified.open(&self.sealed_manifest, key_of(&self.key))
+        Artifact::open(verified, &self.sealed_manifest, key_of(&self.key))
     }
 }
 
