@@ -80,6 +80,12 @@ impl PublicKey {
         &self.fingerprint
     }
 
+    /// Verifies a signature of this key over any message. What the message means is the caller's to know.
+    pub fn verify_message(&self, message: &[u8], signature: &[u8]) -> Result<(), SignatureError> {
+        let refused = |_| SignatureError::WrongKey { key: self.fingerprint.to_string() };
+        self.parsed.verify_sig(message, signature).map_err(refused)
+    }
+
     /// The kind, as in `ECDSA P-256`.
     pub fn kind(&self) -> &'static str {
         self.kind
@@ -110,9 +116,7 @@ pub fn verify_with(
     let signature = STANDARD
         .decode(signature_b64.trim_ascii())
         .map_err(|_| SignatureError::Malformed("the signature is not base64".into()))?;
-    key.parsed
-        .verify_sig(payload, &signature)
-        .map_err(|_| SignatureError::WrongKey { key: key.fingerprint.to_string() })?;
+    key.verify_message(payload, &signature)?;
     let payload = Payload::parse(payload)?;
     let found = payload.critical.image.docker_manifest_digest;
     if found != *expected {

@@ -161,7 +161,7 @@ pub(crate) fn cosign_seeds() -> Vec<Vec<u8>> {
 }
 
 /// The key of RFC 7515, appendix A.3, as SubjectPublicKeyInfo.
-const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----\n\
+pub(crate) const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----\n\
     MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEf83OJ3D2xF1Bg8vub9tLe1gHMzV7\n\
     6e8Tus9uPHvRVEXH8UTNG72bfocs3+257rn0s2ldbqkLJK2KRiMohYjlrQ==\n\
     -----END PUBLIC KEY-----\n";

@@ -24,6 +24,7 @@ mod protocol;
 mod services;
 mod signed_cbor;
 mod store;
+mod streams;
 mod wrapping;
 
 pub use admins::{admin_key, admin_token, client_certificate, issuer_keys};
@@ -48,6 +49,7 @@ pub use protocol::{
 pub use services::{grpc_message, reference_registration, rest_body};
 pub use signed_cbor::{cbor, cca_token, corim, nitro_document};
 pub use store::store_backup;
+pub use streams::{sealed_stream, stream_envelope, stream_manifest};
 pub use wrapping::{hadoop_kms_call, transit_call, wrapping_record};
 
 /// A target with inputs to begin from.
@@ -137,4 +139,7 @@ targets! {
     hadoop_kms_call: wrapping::hadoop_seeds,
     transit_call: wrapping::transit_seeds,
     wrapping_record: wrapping::record_seeds,
+    sealed_stream: streams::stream_seeds,
+    stream_envelope: streams::envelope_seeds,
+    stream_manifest: streams::manifest_seeds,
 }

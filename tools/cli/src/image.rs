@@ -166,8 +166,8 @@ fn destination(text: &str, plain_http: bool) -> Result<Destination> {
     Ok(if plain_http { destination.insecure_plain_http() } else { destination })
 }
 
-/// Where an image's key comes from, and where it goes.
-enum KeyPlace {
+/// Where a key comes from, and where it goes.
+pub(crate) enum KeyPlace {
     /// Made, and put into the broker where there was none.
     Broker,
     /// Made, and put into the broker whatever was there.
@@ -179,13 +179,46 @@ enum KeyPlace {
 }
 
 impl KeyPlace {
-    fn of(from: Option<PathBuf>, into: Option<PathBuf>, replace: bool) -> Self {
+    pub(crate) fn of(from: Option<PathBuf>, into: Option<PathBuf>, replace: bool) -> Self {
         match (from, into) {
             (Some(file), _) => Self::From(file),
             (None, Some(file)) => Self::Into(file),
             (None, None) if replace => Self::BrokerReplacing,
             (None, None) => Self::Broker,
         }
+    }
+
+    /// The key for what is to be sealed, safe in its place: sealed bytes without their key are lost.
+    pub(crate) fn key(
+        &self,
+        context: &Context,
+        uri: &str,
+        make: impl FnOnce() -> Result<SecretBytes>,
+    ) -> Result<SecretBytes> {
+        let path = secret::path_of(uri)?;
+        let key = match self {
+            Self::From(file) => {
+                let bytes = std::fs::read(file);
+                return Ok(SecretBytes::new(
+                    bytes.with_context(|| format!("{} cannot be read", file.display()))?,
+                ));
+            }
+            _ => make()?,
+        };
+        if let Self::Into(file) = self {
+            write_new(file, key.expose(), 0o600)?;
+            return Ok(key);
+        }
+        let admin = context.home.broker_access(&context.broker)?.admin()?;
+        let there = block_on(async { Ok(admin.list_resources().await?) })?;
+        if matches!(self, Self::Broker) && there.iter().any(|resource| resource.path == path) {
+            bail!(
+                "the broker has a key at {uri}, and what was sealed with it would be lost; name another address, \
+                 or say --replace-key"
+            );
+        }
+        block_on(async { Ok(admin.put_resource(&path, SecretBytes::copy_of(key.expose())).await?) })?;
+        Ok(key)
     }
 }
 
@@ -197,33 +230,11 @@ fn seal_image(
     place: &KeyPlace,
     form: Form,
 ) -> Result<()> {
-    let path = secret::path_of(uri)?;
     let format = match form {
         Form::SealedBlock => SealFormat::SealedBlock,
         Form::Ocicrypt => SealFormat::Ocicrypt,
     };
-    let key = match place {
-        KeyPlace::From(file) => SecretBytes::new(
-            std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?,
-        ),
-        _ => new_image_key(format)?,
-    };
-    // The key is safe in its place before anything is sealed with it: a sealed image without its key is lost.
-    match place {
-        KeyPlace::Broker | KeyPlace::BrokerReplacing => {
-            let admin = context.home.broker_access(&context.broker)?.admin()?;
-            let there = block_on(async { Ok(admin.list_resources().await?) })?;
-            if matches!(place, KeyPlace::Broker) && there.iter().any(|resource| resource.path == path) {
-                bail!(
-                    "the broker has a key at {uri}, and what was sealed with it would be lost; name another address, \
-                     or say --replace-key"
-                );
-            }
-            block_on(async { Ok(admin.put_resource(&path, SecretBytes::copy_of(key.expose())).await?) })?;
-        }
-        KeyPlace::Into(file) => write_new(file, key.expose(), 0o600)?,
-        KeyPlace::From(_) => {}
-    }
+    let key = place.key(context, uri, || Ok(new_image_key(format)?))?;
     let options = SealOptions::new(format, uri, key);
     let sealed = with_progress(|progress| {
         let progress = progress.clone();
@@ -298,12 +309,12 @@ fn inspection_text(inspection: &Inspection) -> String {
     text
 }
 
-fn read_text(path: &Path) -> Result<String> {
+pub(crate) fn read_text(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
 }
 
 /// A private key must be nobody else's to read.
-fn read_private(path: &Path) -> Result<String> {
+pub(crate) fn read_private(path: &Path) -> Result<String> {
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(path).map(|data| data.permissions().mode()).unwrap_or(0);
     if mode & 0o077 != 0 {

@@ -18,6 +18,7 @@ mod init_data;
 mod judge;
 mod key_file;
 mod measure;
+mod model;
 mod operator;
 mod output;
 mod policy;
@@ -69,6 +70,9 @@ enum Command {
     /// Seal, sign, verify and inspect images.
     #[command(subcommand)]
     Image(image::Command),
+    /// Seal, verify and open folders of models and data sets.
+    #[command(subcommand)]
+    Model(model::Command),
     /// Put, make, list, revoke and remove secrets in the broker.
     #[command(subcommand)]
     Secret(secret::Command),
@@ -161,6 +165,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     };
     match cli.command {
         Command::Image(command) => image::run(&context, command)?,
+        Command::Model(command) => model::run(&context, command)?,
         Command::Secret(command) => secret::run(&context, command)?,
         Command::Guest(command) => guest::run(&context, command)?,
         Command::InitData(options) => init_data::run(&context, &options)?,

@@ -28,4 +28,4 @@ pub use open::Resolved;
 pub use place::{Destination, PlaceError, Source, Transport};
 pub use progress::{Progress, Step};
 pub use seal::{SealFormat, SealOptions, SealedImage, open_sealed, seal};
-pub use sign::{Signature, sign, sign_as, verify};
+pub use sign::{Signature, sign, sign_as, sign_message, verify};

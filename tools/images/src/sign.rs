@@ -46,6 +46,14 @@ pub async fn sign(destination: &Destination, private_pem: &Secret<String>) -> Re
     sign_as(destination, private_pem, &name).await
 }
 
+/// Signs any message with a key for images; returns the signature and the key's fingerprint.
+///
+/// What is signed must say what it is, so that no signature over one thing passes for one over another.
+pub fn sign_message(private_pem: &Secret<String>, message: &[u8]) -> Result<(Vec<u8>, Digest), ImageError> {
+    let signer = crate::keys::Signer::from_pem(private_pem.expose())?;
+    Ok((signer.sign(message)?, *signer.public()?.fingerprint()))
+}
+
 /// Like [`sign`], under a name, as in `registry.example/team/app`.
 ///
 /// A signature that the same key made under the same name before is replaced; all others stay.
