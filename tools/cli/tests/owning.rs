@@ -10,6 +10,7 @@ mod cli;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use coffer_core_protocol::jws::SigningKey;
 use serde_json::{Value, json};
 
 use crate::cli::{Case, Done};
@@ -198,6 +199,69 @@ fn an_operator_backs_up_and_an_owner_sets_policies_signers_issuers_and_keys() {
     serving.run(&["cluster", "backup", "--out", &backup]).ends_with(1);
     serving.run(&["tenant", "rm", "default", "--yes"]).ends_with(1);
     serving.run(&["tenant", "rm", "default"]).ends_with(1);
+}
+
+#[test]
+fn operators_come_and_go_and_an_issuer_s_token_is_an_admin() {
+    let serving = Serving::start();
+    let (ben, ben_public) = serving.keys("ben.pem");
+    serving.run(&["operator", "add", "ben", "--public-key", &ben_public, "--expires-in", "1y"]).ends_with(0);
+    let as_ben =
+        |arguments: &[&str]| serving.run(&[&["--admin-key", &ben, "--output", "json"], arguments].concat());
+    let listed = as_ben(&["operator", "list"]).json();
+    let names: Vec<_> = listed.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!((names.len(), names.contains(&"ben")), (2, true));
+    as_ben(&["secret", "list"]).ends_with(1);
+    serving.run(&["operator", "rm", "ben"]).ends_with(0);
+    as_ben(&["operator", "list"]).ends_with(1);
+    let first = names.into_iter().find(|name| *name != "ben").unwrap();
+    serving.run(&["operator", "rm", first]).ends_with(1);
+
+    // An OpenID issuer whose keys stand in the file.
+    let key = SigningKey::generate().unwrap();
+    let mut public = serde_json::to_value(key.verifying_key()).unwrap();
+    public["kid"] = json!("2027-01");
+    let keys = json!({"inline": json!({"keys": [public]}).to_string()});
+    let header = json!({"typ": "JWT", "kid": "2027-01"}).as_object().unwrap().clone();
+    let issuer = json!({"issuers": [{
+        "name": "company", "issuer": "https://login.example", "audiences": ["coffer"],
+        "roles": [{"claim": "groups", "value": "audit", "roles": ["auditor"]}],
+        "keys": keys,
+    }]});
+    let file = serving.case.write("issuers.json", issuer.to_string().as_bytes());
+    serving.run(&["admin", "issuer", "set", &file]).ends_with(0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let token = |audience: &str, groups: &str| {
+        let claims = json!({
+            "iss": "https://login.example", "aud": audience, "sub": "eve", "iat": now, "exp": now + 600, "groups": [groups],
+        });
+        serving
+            .case
+            .write("token", key.sign_compact(&header, claims.to_string().as_bytes()).unwrap().as_bytes())
+    };
+    let as_eve = |file: &str, arguments: &[&str]| {
+        serving.run(&[&["--token-file", file, "--output", "json"], arguments].concat())
+    };
+    let known = as_eve(&token("coffer", "audit"), &["admin", "whoami"]);
+    known.ends_with(0);
+    let who = known.json();
+    assert_eq!(who["roles"], json!(["auditor"]), "{who}");
+    as_eve(&token("coffer", "audit"), &["secret", "list"]).ends_with(0);
+    as_eve(&token("coffer", "audit"), &["secret", "generate", "kbs:///default/key/1"]).ends_with(1);
+    as_eve(&token("coffer", "others"), &["secret", "list"]).ends_with(1);
+    as_eve(&token("elsewhere", "audit"), &["secret", "list"]).ends_with(1);
+
+    // Another verifier's tokens, and a document that is none.
+    let verifier = json!({"issuers": [{
+        "name": "elsewhere", "issuer": "https://verifier.example",
+        "keys": keys,
+    }]});
+    let file = serving.case.write("verifiers.json", verifier.to_string().as_bytes());
+    serving.run(&["admin", "token-issuer", "set", &file]).ends_with(0);
+    let listed = serving.run(&["--output", "json", "admin", "token-issuer", "list"]).json();
+    assert_eq!(listed["issuers"][0]["name"], "elsewhere");
+    let wrong = serving.case.write("wrong.json", b"{\"issuers\": [{\"name\": 1}]}");
+    serving.run(&["admin", "token-issuer", "set", &wrong]).ends_with(1);
 }
 
 #[test]
