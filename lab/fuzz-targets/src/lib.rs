@@ -14,6 +14,7 @@ mod collateral;
 mod csv;
 mod dcap;
 mod evidence;
+mod forwarded;
 mod images;
 mod initdata;
 mod launch;
@@ -35,6 +36,7 @@ pub use collateral::{collateral_document, collateral_import};
 pub use csv::{csv_certificate, csv_evidence};
 pub use dcap::{dcap_document, dcap_quote, event_log_claims, x509_document};
 pub use evidence::{event_log, tpm_attest, tpm_evidence, tpm_public, tpm_signature};
+pub use forwarded::forwarded_for;
 pub use images::{
     cosign, image_config, oci_document, oci_reference, ocicrypt_annotations, sealed_annotations, sealed_blob,
 };
@@ -136,6 +138,7 @@ targets! {
     rest_body: services::body_seeds,
     reference_registration: services::registration_seeds,
     store_backup: store::backup_seeds,
+    forwarded_for: forwarded::forwarded_seeds,
     hadoop_kms_call: wrapping::hadoop_seeds,
     transit_call: wrapping::transit_seeds,
     wrapping_record: wrapping::record_seeds,

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coffer_server_identity::IssuerSettings;
+use coffer_server_limits::TrustedProxies;
 use serde::Deserialize;
-
-use crate::forwarded::TrustedProxies;
 
 /// The port that KBS servers use.
 pub const DEFAULT_PORT: u16 = 8443;

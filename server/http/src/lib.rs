@@ -16,7 +16,6 @@ mod clock;
 mod config;
 mod deciding;
 mod error;
-mod forwarded;
 mod gate;
 mod intake;
 mod issued;
@@ -55,7 +54,6 @@ pub use config::{
     ServiceAccess, TlsFiles, TrustAnchorFile,
 };
 pub use error::{OpenError, TrustError};
-pub use forwarded::{NotANetwork, TrustedProxies};
 pub use judges::{JudgeSet, Judges, Trust, all_judges};
 pub use plugins::Plugin;
 pub use serve::{ServeError, shutdown_signal};

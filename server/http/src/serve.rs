@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use coffer_server_grpc::{Security, Services};
 use coffer_server_identity::ClientCertificate;
@@ -31,6 +32,8 @@ use crate::leftover;
 use crate::service::Service as Evaluator;
 use crate::tls::Clients;
 
+/// Where proxies say whom they saw.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEAD: Duration = Duration::from_secs(15);
 /// The same for a connection that came when most places were taken: whoever only holds places gives them back soon.
@@ -304,7 +307,8 @@ impl Caller {
     /// Tells the handlers who calls.
     fn introduce(&self, request: &mut Request<Incoming>) {
         if let Some(peer) = self.peer {
-            let client = self.broker.config().trusted_proxies.client(peer, request.headers());
+            let values = request.headers().get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+            let client = self.broker.config().trusted_proxies.client(peer, values);
             request.extensions_mut().insert(Client(client));
         }
         if let Some(shown) = self.shown.clone() {
