@@ -1,7 +1,7 @@
 //! `coffer image`: seal, sign, verify, inspect.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -197,12 +197,7 @@ impl KeyPlace {
     ) -> Result<SecretBytes> {
         let path = secret::path_of(uri)?;
         let key = match self {
-            Self::From(file) => {
-                let bytes = std::fs::read(file);
-                return Ok(SecretBytes::new(
-                    bytes.with_context(|| format!("{} cannot be read", file.display()))?,
-                ));
-            }
+            Self::From(file) => return read_key(file),
             _ => make()?,
         };
         if let Self::Into(file) = self {
@@ -311,6 +306,22 @@ fn inspection_text(inspection: &Inspection) -> String {
 
 pub(crate) fn read_text(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
+}
+
+/// The longest file that is read as a key; keys have 32 or 64 bytes.
+const MAX_KEY: u64 = 4096;
+
+/// The bytes of a key that something is sealed with.
+pub(crate) fn read_key(path: &Path) -> Result<SecretBytes> {
+    let shown = || format!("{} cannot be read", path.display());
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).with_context(shown)?;
+    let read = file.take(MAX_KEY + 1).read_to_end(&mut bytes).with_context(shown);
+    let key = SecretBytes::new(bytes);
+    if read? as u64 > MAX_KEY {
+        bail!("{} is longer than any key; name the file with the key's bytes", path.display());
+    }
+    Ok(key)
 }
 
 /// A private key must be nobody else's to read.

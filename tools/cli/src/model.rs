@@ -12,7 +12,7 @@ use coffer_tools_models::{Model, ModelError, Options, Signed, seal, survey};
 use serde_json::json;
 
 use crate::Context;
-use crate::image::{KeyPlace, read_private, read_text};
+use crate::image::{KeyPlace, read_key, read_private, read_text};
 use crate::output::{progress, table};
 
 const KEYS: &str = "\
@@ -105,7 +105,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
                     )
                 });
             };
-            let model = signed.open(read_key(&key_file)?).map_err(coded)?;
+            let model = signed.open(key_in(&key_file)?).map_err(coded)?;
             with_progress("verify", |shown| model.check(shown))?;
             let told = json!({"statement": statement, "signer": by, "key": uri, "files": files(&model)});
             context.output.show(&told, |_| {
@@ -115,7 +115,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
             })
         }
         Command::Open { folder, out, signer, key_file } => {
-            let model = signed(&folder, &signer)?.open(read_key(&key_file)?).map_err(coded)?;
+            let model = signed(&folder, &signer)?.open(key_in(&key_file)?).map_err(coded)?;
             with_progress("open", |shown| model.unpack(&out, shown))?;
             let told = json!({"folder": out, "statement": model.artifact().verified().digest(),
                 "files": files(&model)});
@@ -178,9 +178,8 @@ fn signed(folder: &Path, signers: &[PathBuf]) -> Result<Signed> {
     Signed::read(folder, &keys).map_err(coded)
 }
 
-fn read_key(path: &Path) -> Result<Key> {
-    let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    stream_key(&SecretBytes::new(bytes)).with_context(|| format!("{}", path.display()))
+fn key_in(path: &Path) -> Result<Key> {
+    stream_key(&read_key(path)?).with_context(|| format!("{}", path.display()))
 }
 
 fn stream_key(bytes: &SecretBytes) -> Result<Key> {

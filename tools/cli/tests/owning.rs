@@ -265,6 +265,41 @@ fn operators_come_and_go_and_an_issuer_s_token_is_an_admin() {
 }
 
 #[test]
+fn a_sealed_model_s_key_goes_to_the_broker_and_is_not_replaced_unasked() {
+    let serving = Serving::start();
+    let (private, public) = (serving.case.path("signer"), serving.case.path("signer.pub"));
+    serving.run(&["image", "keygen", "--private", &private, "--public", &public]).ends_with(0);
+    serving.case.write("model/config.json", b"{}");
+    let (model, uri) = (serving.case.path("model"), "kbs:///default/model-key/one");
+    let seal = |out: &str, more: &[&str]| {
+        let out = serving.case.path(out);
+        let usual =
+            ["model", "seal", model.as_str(), "--out", &out, "--key-uri", uri, "--sign-key", &private];
+        serving.run(&[&usual[..], more].concat())
+    };
+    seal("first", &[]).ends_with(0);
+    let versions = || {
+        let shown = serving.run(&["--output", "json", "secret", "show", uri]);
+        shown.ends_with(0);
+        shown.json()["versions"].clone()
+    };
+    assert_eq!((versions().as_array().unwrap().len(), &versions()[0]["bytes"]), (1, &json!(32)));
+    let again = seal("second", &[]);
+    again.ends_with(1);
+    assert!(again.err.contains("--replace-key"), "{}", again.err);
+    assert_eq!(versions().as_array().unwrap().len(), 1);
+    assert!(!std::path::Path::new(&serving.case.path("second")).exists());
+    seal("third", &["--replace-key"]).ends_with(0);
+    assert_eq!(versions().as_array().unwrap().len(), 2);
+    serving.run(&["model", "verify", &serving.case.path("third"), "--signer", &public]).ends_with(0);
+    // A file that is no key, however long.
+    let long = serving.case.write("long", &[0; 5000]);
+    let refused = seal("fourth", &["--key-file", &long]);
+    refused.ends_with(1);
+    assert!(refused.err.contains("longer than any key"), "{}", refused.err);
+}
+
+#[test]
 fn a_key_and_a_token_together_are_refused_before_anything_is_sent() {
     let case = Case::new();
     let file = case.write("x", b"x");
