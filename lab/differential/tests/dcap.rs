@@ -21,6 +21,7 @@ use coffer_verify_api::{
 use coffer_verify_dcap::Dcap;
 use coffer_verify_sgx::SgxJudge;
 use coffer_verify_tdx::TdxJudge;
+use coffer_verify_x509::pem_certificates;
 use dcap_qvl::QuoteCollateralV3;
 use dcap_qvl::verify::QuoteVerifier;
 use serde_json::{Value, json};
@@ -159,7 +160,7 @@ fn told(verified: &Verified<Claims>) -> Said {
 }
 
 /// Why the two differ where we mean to; none where they must not.
-fn meant(quote: &[u8], ours: &Said, theirs: &Said) -> Option<&'static str> {
+fn meant(subject: &Subject, quote: &[u8], ours: &Said, theirs: &Said) -> Option<&'static str> {
     let parsed = Quote::parse(quote).ok();
     match (ours, theirs) {
         (Said::Accepted { status, .. }, Said::Refused(cause)) => {
@@ -188,6 +189,9 @@ fn meant(quote: &[u8], ours: &Said, theirs: &Said) -> Option<&'static str> {
                 }
                 () if parsed.as_ref()?.authentication.qe_authentication.len() != 32 => {
                     Some("authentication data may have any length; its hash is compared")
+                }
+                () if certificates(quote).is_some_and(|read| Some(read) == certificates(&subject.quote)) => {
+                    Some("the certificates are the same, only spelled otherwise (RFC 4648, section 3.5)")
                 }
                 () => None,
             }
@@ -219,6 +223,11 @@ fn meant(quote: &[u8], ours: &Said, theirs: &Said) -> Option<&'static str> {
     }
 }
 
+/// The certificates of a quote, in DER: what is verified of them, however their text is spelled.
+fn certificates(quote: &[u8]) -> Option<Vec<Vec<u8>>> {
+    pem_certificates(Quote::parse(quote).ok()?.authentication.certification.data()).ok()
+}
+
 /// Whether another certificate than the first begins within a line.
 fn has_boundary_within_a_line(quote: &[u8]) -> bool {
     const BOUNDARY: &[u8] = b"-----BEGIN CERTIFICATE-----";
@@ -246,7 +255,7 @@ fn agree(subject: &Subject, quote: &[u8], context: &str) -> bool {
         (Said::Refused(_), Said::Refused(_)) => true,
         _ => ours == theirs,
     };
-    let explained = same || meant(quote, &ours, &theirs).is_some();
+    let explained = same || meant(subject, quote, &ours, &theirs).is_some();
     assert!(explained, "{} {context}: ours {ours:?}, theirs {theirs:?}", subject.name);
     matches!((ours, theirs), (Said::Accepted { .. }, Said::Accepted { .. }))
 }
@@ -306,6 +315,28 @@ fn every_vector_is_judged_alike() {
     for (name, collateral, at) in refused {
         let Some(subject) = Subject::of_vectors(name, collateral, at) else { return };
         assert!(!agree(&subject, &subject.quote, "as it is"), "{name} is accepted");
+    }
+}
+
+#[test]
+fn another_spelling_of_the_same_certificates_is_no_other_certificate() {
+    for (_, subject) in own_subjects() {
+        let text = subject.quote.windows(11).position(|boundary| boundary == b"-----BEGIN ").unwrap();
+        let padded = subject.quote.iter().enumerate().filter(|(at, byte)| **byte == b'=' && *at > text);
+        // The last symbol before the padding holds bits that belong to no byte.
+        for at in padded.map(|(at, _)| at - 1).filter(|at| subject.quote[*at] != b'=') {
+            let mut respelled = subject.quote.clone();
+            respelled[at] = match respelled[at] {
+                symbol @ (b'A'..=b'Y' | b'a'..=b'y' | b'0'..=b'8') => symbol + 1,
+                _ => continue,
+            };
+            assert_eq!(certificates(&respelled), certificates(&subject.quote), "{}", subject.name);
+            agree(&subject, &respelled, "respelled");
+            let mut other = subject.quote.clone();
+            other[at - 8] = if other[at - 8] == b'A' { b'B' } else { b'A' };
+            assert_ne!(certificates(&other), certificates(&subject.quote), "{}", subject.name);
+            agree(&subject, &other, "another certificate");
+        }
     }
 }
 
