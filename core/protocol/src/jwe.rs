@@ -2,9 +2,10 @@
 //!
 //! ECDH-ES+A256KW, RSA-OAEP-256, ML-KEM-768+A192KW and our hybrid with A256GCM, and nothing else: `zip`, `crit`,
 //! unprotected headers, other algorithms, and ephemeral keys off the curve or of another curve are refused, each with
-//! its reason. Left out: opening RSA, because our guests make no such keys.
+//! its reason. Left out: opening RSA, because our guests make no such keys; [`recipients`] does that for owners.
 
 mod kem;
+pub mod recipients;
 mod wrapping;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -49,6 +50,17 @@ pub enum JweError {
     /// There is a header that the tag does not cover.
     #[error("the JWE has an unprotected header; everything must be in the protected one")]
     UnprotectedHeader,
+    /// More recipients than an honest message has, or none.
+    #[error("the JWE has {found} recipients; expected 1 to {most}")]
+    Recipients {
+        /// The most that are read.
+        most: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// A key in DER is not one that JWEs are encrypted to.
+    #[error("the key is not one that a JWE is encrypted to: {0}")]
+    Key(&'static str),
     /// The content is compressed (RFC 7516, section 4.1.3), which leaks and bombs.
     #[error("the JWE is compressed (zip), which is not accepted")]
     Compressed,
@@ -154,6 +166,21 @@ struct Header {
     apv: Option<String>,
 }
 
+impl Header {
+    /// The key that wraps the content key, agreed with the ephemeral key.
+    fn kek(&self, key: &EcPrivate) -> Result<Secret<[u8; KEY_LEN]>, JweError> {
+        let epk = self.epk.as_ref().ok_or(JweError::EphemeralKey(JwkError::Missing("epk")))?;
+        let epk = match PublicKey::from_json(epk) {
+            Ok(PublicKey::Ec(epk)) => epk,
+            Ok(PublicKey::Rsa(_)) => return Err(JweError::EphemeralKey(JwkError::Kind("RSA".into()))),
+            Ok(_) => return Err(JweError::EphemeralKey(JwkError::Kind("AKP".into()))),
+            Err(error) => return Err(JweError::EphemeralKey(error)),
+        };
+        let info = |name, text: &Option<String>| part(name, text.as_deref().unwrap_or_default());
+        derive_kek(key, &epk, &info("apu", &self.apu)?, &info("apv", &self.apv)?)
+    }
+}
+
 /// The ephemeral key as upstream writes it: without `alg`.
 #[derive(Serialize)]
 struct Ephemeral {
@@ -252,16 +279,7 @@ impl Jwe {
     }
 
     fn kek(&self, key: &EcPrivate) -> Result<Secret<[u8; KEY_LEN]>, JweError> {
-        let header = self.header(ECDH_ES_A256KW)?;
-        let epk = header.epk.ok_or(JweError::EphemeralKey(JwkError::Missing("epk")))?;
-        let epk = match PublicKey::from_json(&epk) {
-            Ok(PublicKey::Ec(epk)) => epk,
-            Ok(PublicKey::Rsa(_)) => return Err(JweError::EphemeralKey(JwkError::Kind("RSA".into()))),
-            Ok(_) => return Err(JweError::EphemeralKey(JwkError::Kind("AKP".into()))),
-            Err(error) => return Err(JweError::EphemeralKey(error)),
-        };
-        let info = |name, text: &Option<String>| part(name, text.as_deref().unwrap_or_default());
-        derive_kek(key, &epk, &info("apu", &header.apu)?, &info("apv", &header.apv)?)
+        self.header(ECDH_ES_A256KW)?.kek(key)
     }
 
     fn header(&self, expected: &'static str) -> Result<Header, JweError> {
@@ -285,20 +303,31 @@ impl Jwe {
     }
 
     fn decrypt(&self, cek: &Secret<[u8; KEY_LEN]>) -> Result<SecretBytes, JweError> {
-        let iv = exact::<IV_LEN>("iv", &part("iv", &self.iv)?)?;
-        let tag = exact::<TAG_LEN>("tag", &part("tag", &self.tag)?)?;
-        let mut text = part("ciphertext", &self.ciphertext)?;
-        text.extend_from_slice(&tag);
-        let key =
-            UnboundKey::new(&AES_256_GCM, cek.expose()).map_err(|_| JweError::Provider("the content key"))?;
-        let aad = Aad::from(aad(&self.protected, self.aad.as_deref()));
-        let length = LessSafeKey::new(key)
-            .open_in_place(Nonce::assume_unique_for_key(iv), aad, &mut text)
-            .map_err(|_| JweError::Tag)?
-            .len();
-        text.truncate(length);
-        Ok(SecretBytes::new(text))
+        let covered = aad(&self.protected, self.aad.as_deref());
+        decrypt_content(cek, &covered, &self.iv, &self.ciphertext, &self.tag)
     }
+}
+
+/// Opens the content; all but the key in base64url.
+fn decrypt_content(
+    cek: &Secret<[u8; KEY_LEN]>,
+    covered: &[u8],
+    iv: &str,
+    ciphertext: &str,
+    tag: &str,
+) -> Result<SecretBytes, JweError> {
+    let iv = exact::<IV_LEN>("iv", &part("iv", iv)?)?;
+    let tag = exact::<TAG_LEN>("tag", &part("tag", tag)?)?;
+    let mut text = part("ciphertext", ciphertext)?;
+    text.extend_from_slice(&tag);
+    let key =
+        UnboundKey::new(&AES_256_GCM, cek.expose()).map_err(|_| JweError::Provider("the content key"))?;
+    let length = LessSafeKey::new(key)
+        .open_in_place(Nonce::assume_unique_for_key(iv), Aad::from(covered), &mut text)
+        .map_err(|_| JweError::Tag)?
+        .len();
+    text.truncate(length);
+    Ok(SecretBytes::new(text))
 }
 
 fn ec_header(point: &EcKey) -> Result<Header, JweError> {

@@ -70,7 +70,7 @@ async fn unlock(
     let failed = |cause| Box::new(ImageFault::Ocicrypt { index, cause });
     let locked = Locked::from_annotations(&layer.annotations).map_err(failed)?;
     let names: Vec<String> = locked.key_names().map(str::to_owned).collect();
-    let mut refusal: ImageError = failed(OcicryptError::WrongKey("no key of a broker".into()));
+    let mut refusal: ImageError = failed(locked.not_for_broker());
     for name in names {
         if !keys.contains_key(&name) {
             match workshop.key(&name).await {

@@ -5,7 +5,10 @@
 
 use aws_lc_rs::cipher::{AES_192, DecryptingKey, DecryptionContext, EncryptingKey, UnboundCipherKey};
 use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrap};
-use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey};
+use aws_lc_rs::rsa::{
+    OAEP_SHA256_MGF1SHA256, OaepAlgorithm, OaepPrivateDecryptingKey, OaepPublicEncryptingKey,
+    PublicEncryptingKey,
+};
 use coffer_core_secret::Secret;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -39,12 +42,31 @@ pub(super) fn unwrap(kek: &Secret<[u8; KEY_LEN]>, wrapped: &[u8]) -> Result<Secr
 }
 
 pub(super) fn wrap_rsa(key: &RsaKey, cek: &Secret<[u8; KEY_LEN]>) -> Result<Vec<u8>, JweError> {
-    let failed = |_| JweError::Provider("the RSA encryption");
     let provider = key.to_provider().map_err(|_| JweError::Provider("the RSA key"))?;
-    let provider = OaepPublicEncryptingKey::new(provider).map_err(failed)?;
-    let mut wrapped = vec![0; provider.ciphertext_size()];
-    provider.encrypt(&OAEP_SHA256_MGF1SHA256, cek.expose(), &mut wrapped, None).map_err(failed)?;
+    wrap_oaep(provider, &OAEP_SHA256_MGF1SHA256, cek)
+}
+
+pub(super) fn wrap_oaep(
+    key: PublicEncryptingKey,
+    padding: &'static OaepAlgorithm,
+    cek: &Secret<[u8; KEY_LEN]>,
+) -> Result<Vec<u8>, JweError> {
+    let failed = |_| JweError::Provider("the RSA encryption");
+    let key = OaepPublicEncryptingKey::new(key).map_err(failed)?;
+    let mut wrapped = vec![0; key.ciphertext_size()];
+    key.encrypt(padding, cek.expose(), &mut wrapped, None).map_err(failed)?;
     Ok(wrapped)
+}
+
+/// The content key out of what was wrapped for an RSA key.
+pub(super) fn unwrap_oaep(
+    key: &OaepPrivateDecryptingKey,
+    padding: &'static OaepAlgorithm,
+    wrapped: &[u8],
+) -> Result<Secret<[u8; KEY_LEN]>, JweError> {
+    let mut room = Zeroizing::new(vec![0; key.min_output_size()]);
+    let opened = key.decrypt(padding, wrapped, &mut room, None).map_err(|_| JweError::Unwrap)?;
+    Ok(Secret::new(exact::<KEY_LEN>("content key", opened)?))
 }
 
 /// RFC 3394, section 2.2.1, with a key of 192 bits.

@@ -12,7 +12,7 @@ use coffer_core_digest::{Algorithm, Digest, Hasher};
 use coffer_core_oci::manifest::Annotations;
 use coffer_core_secret::{Secret, SecretBytes};
 
-use super::{KEY, OcicryptError, packet};
+use super::{BrokerKey, KEY, KeyWrap, OcicryptError, packet};
 
 const CHUNK: usize = 64 << 10;
 
@@ -61,6 +61,15 @@ pub fn encrypt(
     key_name: &str,
     key: &SecretBytes,
 ) -> Result<EncryptedLayer, OcicryptError> {
+    encrypt_for(plain, out, &[&BrokerKey::new(key_name, key)?])
+}
+
+/// Encrypts a layer with a fresh key, which is wrapped for each recipient.
+pub fn encrypt_for(
+    plain: &mut dyn Read,
+    out: &mut dyn Write,
+    recipients: &[&dyn KeyWrap],
+) -> Result<EncryptedLayer, OcicryptError> {
     let nonce = Secret::<[u8; 16]>::random()?;
     let mut layer =
         LayerKey { symkey: Secret::random()?, nonce: *nonce.expose(), hmac: [0; 32], digest: None };
@@ -86,7 +95,7 @@ pub fn encrypt(
     }
     out.flush()?;
     layer.hmac.iter_mut().zip(mac.sign().as_ref()).for_each(|(to, from)| *to = *from);
-    let annotations = packet::annotate(&layer, &before.finish(), key_name, key)?;
+    let annotations = packet::annotate(&layer, &before.finish(), recipients)?;
     Ok(EncryptedLayer { annotations, digest: after.finish(), size })
 }
 

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::layer::LayerKey;
-use super::{CIPHER, KEY, MAX_ANNOTATION, OcicryptError, PUBLIC_OPTIONS, WRAPPED_KEY};
+use super::{
+    CIPHER, KEY, KeyWrap, MAX_ANNOTATION, OcicryptError, PUBLIC_OPTIONS, WRAPPED_KEY, WRAPPED_KEYS,
+};
 
 const WRAP_TYPE: &str = "A256GCM";
 const PROVIDER: &str = "kbs";
@@ -69,6 +71,8 @@ struct PrivateOptions {
 /// An encrypted layer whose key is not known yet.
 pub struct Locked {
     packets: Vec<AnnotationPacket>,
+    /// What others than the broker's guests unwrap, by annotation.
+    others: BTreeMap<String, Vec<Vec<u8>>>,
     hmac: [u8; 32],
     public_nonce: Option<[u8; 16]>,
 }
@@ -96,11 +100,42 @@ impl Locked {
         let public_nonce =
             options.get("nonce").map(|nonce| exact(PUBLIC_OPTIONS, "nonce", nonce)).transpose()?;
         let mut packets = Vec::new();
-        for part in find(annotations, WRAPPED_KEY)?.split(',').take(MAX_PACKETS) {
-            let packet: AnnotationPacket = read(WRAPPED_KEY, &unwrap64(WRAPPED_KEY, part)?)?;
-            packets.push(packet);
+        if annotations.contains_key(WRAPPED_KEY) {
+            for part in find(annotations, WRAPPED_KEY)?.split(',').take(MAX_PACKETS) {
+                packets.push(AnnotationPacket::parse(&unwrap64(WRAPPED_KEY, part)?)?);
+            }
         }
-        Ok(Self { packets, hmac, public_nonce })
+        let mut others = BTreeMap::new();
+        for (name, value) in annotations {
+            if name.starts_with(WRAPPED_KEYS) && name != WRAPPED_KEY && value.len() <= MAX_ANNOTATION {
+                let parts = value.split(',').take(MAX_PACKETS).map(|part| unwrap64(WRAPPED_KEYS, part));
+                others.insert(name.clone(), parts.collect::<Result<_, _>>()?);
+            }
+        }
+        match packets.is_empty() && others.is_empty() {
+            true => Err(OcicryptError::Missing(WRAPPED_KEY)),
+            false => Ok(Self { packets, others, hmac, public_nonce }),
+        }
+    }
+
+    /// What is wrapped for others than guests of a broker: annotation and message.
+    pub fn others(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.others.iter().flat_map(|(name, parts)| parts.iter().map(|part| (name.as_str(), part.as_slice())))
+    }
+
+    /// Why no key of a broker opens the layer, where none is named.
+    pub fn not_for_broker(&self) -> OcicryptError {
+        let kinds = self.others.keys().map(|name| name.trim_start_matches(WRAPPED_KEYS));
+        let found = match kinds.take(8).collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => "nobody that is known".into(),
+            kinds => kinds.chars().take(128).collect(),
+        };
+        OcicryptError::NotForBroker { found }
+    }
+
+    /// Takes private options that a recipient unwrapped.
+    pub fn unlock_with(&self, private_options: &SecretBytes) -> Result<LayerKey, OcicryptError> {
+        self.layer_key(&private(private_options.expose())?)
     }
 
     /// The names of the broker's keys, any of which opens the layer.
@@ -113,10 +148,9 @@ impl Locked {
 
     /// Unwraps the layer key with the broker's key `name`.
     pub fn unlock(&self, name: &str, key: &SecretBytes) -> Result<LayerKey, OcicryptError> {
-        let sealing = gcm(key)?;
         for packet in self.packets.iter().filter(|packet| packet.kid == name) {
-            if let Some(private) = open(packet, &sealing)? {
-                return self.layer_key(&private);
+            if let Some(options) = packet.open(key)? {
+                return self.unlock_with(&options);
             }
         }
         Err(OcicryptError::WrongKey(name.chars().take(128).collect()))
@@ -138,19 +172,33 @@ impl Locked {
     }
 }
 
-/// The annotations of a layer that was encrypted with `layer`, wrapped with the broker's key `name`.
-pub(super) fn annotate(
-    layer: &LayerKey,
-    digest: &Digest,
-    name: &str,
-    key: &SecretBytes,
-) -> Result<Annotations, OcicryptError> {
-    let private = PrivateOptions {
-        symkey: STANDARD.encode(layer.symkey.expose()),
-        digest: digest.to_string(),
-        cipheroptions: Some([("nonce".to_owned(), STANDARD.encode(layer.nonce))].into()),
-    };
-    let mut wrapped = Zeroizing::new(serde_json::to_vec(&private).map_err(|_| OcicryptError::Library)?);
+/// A key at the broker that wraps layer keys, with its name there.
+pub struct BrokerKey<'a> {
+    name: &'a str,
+    key: &'a SecretBytes,
+}
+
+impl<'a> BrokerKey<'a> {
+    /// Takes a name, as in `kbs:///default/image-key/web`, and 32 bytes.
+    pub fn new(name: &'a str, key: &'a SecretBytes) -> Result<Self, OcicryptError> {
+        gcm(key)?;
+        Ok(Self { name, key })
+    }
+}
+
+impl KeyWrap for BrokerKey<'_> {
+    fn annotation(&self) -> &'static str {
+        WRAPPED_KEY
+    }
+
+    fn wrap(&self, private_options: &SecretBytes) -> Result<Vec<u8>, OcicryptError> {
+        wrap_options(private_options, self.name, self.key)
+    }
+}
+
+/// An annotation packet, version 2, around private options.
+pub fn wrap_options(options: &SecretBytes, name: &str, key: &SecretBytes) -> Result<Vec<u8>, OcicryptError> {
+    let mut wrapped = Zeroizing::new(options.expose().clone());
     let iv = Secret::<[u8; 12]>::random()?;
     gcm(key)?
         .seal_in_place_append_tag(Nonce::assume_unique_for_key(*iv.expose()), Aad::empty(), &mut *wrapped)
@@ -165,19 +213,43 @@ pub(super) fn annotate(
         provider_settings: Some(serde_json::json!({})),
         annotations: Some(serde_json::json!({})),
     };
+    serde_json::to_vec(&packet).map_err(|_| OcicryptError::Library)
+}
+
+/// The private options in an annotation packet that `key` wrapped.
+pub fn unwrap_options(packet: &[u8], key: &SecretBytes) -> Result<SecretBytes, OcicryptError> {
+    let packet = AnnotationPacket::parse(packet)?;
+    packet.open(key)?.ok_or_else(|| OcicryptError::WrongKey(packet.kid.chars().take(128).collect()))
+}
+
+/// The annotations of a layer that was encrypted with `layer`.
+pub(super) fn annotate(
+    layer: &LayerKey,
+    digest: &Digest,
+    recipients: &[&dyn KeyWrap],
+) -> Result<Annotations, OcicryptError> {
+    let private = PrivateOptions {
+        symkey: STANDARD.encode(layer.symkey.expose()),
+        digest: digest.to_string(),
+        cipheroptions: Some([("nonce".to_owned(), STANDARD.encode(layer.nonce))].into()),
+    };
+    let private = SecretBytes::new(serde_json::to_vec(&private).map_err(|_| OcicryptError::Library)?);
     let public = PublicOptions {
         cipher: CIPHER.into(),
         hmac: Some(STANDARD.encode(layer.hmac)),
         cipheroptions: Some(BTreeMap::new()),
     };
-    let pack = |json: Result<Vec<u8>, serde_json::Error>| {
-        json.map(|json| STANDARD.encode(json)).map_err(|_| OcicryptError::Library)
-    };
-    Ok([
-        (PUBLIC_OPTIONS.to_owned(), pack(serde_json::to_vec(&public))?),
-        (WRAPPED_KEY.to_owned(), pack(serde_json::to_vec(&packet))?),
-    ]
-    .into())
+    let public = serde_json::to_vec(&public).map_err(|_| OcicryptError::Library)?;
+    let mut annotations: Annotations = [(PUBLIC_OPTIONS.to_owned(), STANDARD.encode(public))].into();
+    for recipient in recipients {
+        let wrapped = STANDARD.encode(recipient.wrap(&private)?);
+        let all = annotations.entry(recipient.annotation().to_owned()).or_default();
+        if !all.is_empty() {
+            all.push(',');
+        }
+        all.push_str(&wrapped);
+    }
+    Ok(annotations)
 }
 
 fn gcm(key: &SecretBytes) -> Result<LessSafeKey, OcicryptError> {
@@ -188,29 +260,34 @@ fn gcm(key: &SecretBytes) -> Result<LessSafeKey, OcicryptError> {
     UnboundKey::new(&AES_256_GCM, bytes).map(LessSafeKey::new).map_err(|_| OcicryptError::Library)
 }
 
-/// `None` if the key does not fit.
-fn open(packet: &AnnotationPacket, key: &LessSafeKey) -> Result<Option<PrivateOptions>, OcicryptError> {
-    match packet.wrap_type.as_deref() {
-        Some(WRAP_TYPE) => {}
-        other => {
-            return Err(OcicryptError::Unsupported {
-                what: "the layer key's wrap type",
-                expected: WRAP_TYPE,
-                found: other.unwrap_or("absent").chars().take(64).collect(),
-            });
-        }
+impl AnnotationPacket {
+    /// Reads a packet.
+    pub fn parse(json: &[u8]) -> Result<Self, OcicryptError> {
+        read(WRAPPED_KEY, json)
     }
-    let iv = exact(WRAPPED_KEY, "iv", packet.iv.as_deref().unwrap_or_default())?;
-    let mut wrapped = Zeroizing::new(unwrap64(WRAPPED_KEY, &packet.wrapped_data)?);
-    match key.open_in_place(Nonce::assume_unique_for_key(iv), Aad::empty(), &mut wrapped) {
-        Ok(plain) => {
-            // The parser's message could quote the key, so it is dropped.
-            let private = serde_json::from_slice(plain)
-                .map_err(|_| malformed(WRAPPED_KEY, "the private options are not readable"))?;
-            Ok(Some(private))
+
+    /// The private options; `None` if the key does not fit.
+    fn open(&self, key: &SecretBytes) -> Result<Option<SecretBytes>, OcicryptError> {
+        match self.wrap_type.as_deref() {
+            Some(WRAP_TYPE) => {}
+            other => {
+                return Err(OcicryptError::Unsupported {
+                    what: "the layer key's wrap type",
+                    expected: WRAP_TYPE,
+                    found: other.unwrap_or("absent").chars().take(64).collect(),
+                });
+            }
         }
-        Err(_) => Ok(None),
+        let iv = exact(WRAPPED_KEY, "iv", self.iv.as_deref().unwrap_or_default())?;
+        let mut wrapped = Zeroizing::new(unwrap64(WRAPPED_KEY, &self.wrapped_data)?);
+        let opened = gcm(key)?.open_in_place(Nonce::assume_unique_for_key(iv), Aad::empty(), &mut wrapped);
+        Ok(opened.ok().map(|plain| SecretBytes::copy_of(plain)))
     }
+}
+
+/// The parser's message could quote the key, so it is dropped.
+fn private(json: &[u8]) -> Result<PrivateOptions, OcicryptError> {
+    serde_json::from_slice(json).map_err(|_| malformed(WRAPPED_KEY, "the private options are not readable"))
 }
 
 fn malformed(name: &'static str, why: &str) -> OcicryptError {
