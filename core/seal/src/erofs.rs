@@ -1,4 +1,4 @@
-//! A writer of EROFS images: uncompressed, deterministic, in one pass over the output.
+//! A writer of EROFS images: uncompressed, deterministic, in one pass over the output; and a reader of them.
 //!
 //! SPEC: Linux `fs/erofs/erofs_fs.h` and `Documentation/filesystems/erofs.rst`. Blocks of 4096 bytes, compact
 //! and extended inodes, plain files, tails of files packed behind their inode where they fit, inline extended
@@ -10,11 +10,14 @@
 mod disk;
 mod emit;
 mod plan;
+mod read;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use crate::tree::{Contents, Tree};
+
+pub use read::{FileContents, ReadError, read};
 
 /// How to write an image.
 #[derive(Clone, Debug, Default)]

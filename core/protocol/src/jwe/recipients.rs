@@ -32,12 +32,12 @@ pub const MAX_RECIPIENTS: usize = 32;
 const MIN_RSA: usize = 256;
 /// SubjectPublicKeyInfo up to the point (RFC 5480): `id-ecPublicKey`, the curve, and an uncompressed point.
 const P256_SPKI: &[u8] = &[
-    0x30, 0x59, 0x30, 0x13, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7, 3,
-    0x42, 0,
+    0x30, 0x59, 0x30, 0x13, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3,
+    1, 7, 3, 0x42, 0,
 ];
 const P521_SPKI: &[u8] = &[
-    0x30, 0x81, 0x9b, 0x30, 0x10, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 5, 0x2b, 0x81, 4, 0, 0x23, 3, 0x81,
-    0x86, 0,
+    0x30, 0x81, 0x9b, 0x30, 0x10, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 5, 0x2b, 0x81, 4, 0, 0x23, 3,
+    0x81, 0x86, 0,
 ];
 
 /// A key that JWEs are encrypted to.
@@ -95,13 +95,18 @@ impl RecipientPrivate {
     pub fn from_der(der: &[u8]) -> Result<Self, JweError> {
         if let Ok(rsa) = PrivateDecryptingKey::from_pkcs8(der) {
             let rsa = OaepPrivateDecryptingKey::new(rsa);
-            return rsa.map(|rsa| Self(Private::Rsa(rsa))).map_err(|_| JweError::Key("an RSA key that is not usable"));
+            return rsa
+                .map(|rsa| Self(Private::Rsa(rsa)))
+                .map_err(|_| JweError::Key("an RSA key that is not usable"));
         }
         for (algorithm, curve) in [(&ECDH_P256, Curve::P256), (&ECDH_P521, Curve::P521)] {
             let Ok(key) = PrivateKey::from_private_key_der(algorithm, der) else { continue };
-            let scalar: EcPrivateKeyBin<'_> = key.as_be_bytes().map_err(|_| JweError::Provider("the EC key"))?;
+            let scalar: EcPrivateKeyBin<'_> =
+                key.as_be_bytes().map_err(|_| JweError::Provider("the EC key"))?;
             let key = TeeKey::from_scalar(curve, SecretBytes::copy_of(scalar.as_ref()));
-            return key.map(|key| Self(Private::Ec(key))).map_err(|_| JweError::Key("its scalar is out of range"));
+            return key
+                .map(|key| Self(Private::Ec(key)))
+                .map_err(|_| JweError::Key("its scalar is out of range"));
         }
         Err(JweError::Key("expected a private key in PKCS #8: RSA, or EC on P-256 or P-521"))
     }
@@ -112,7 +117,9 @@ impl RecipientPrivate {
             (Private::Ec(TeeKey(Kind::Ec(key))), ECDH_ES_A256KW) => unwrap(&header.kek(key)?, wrapped),
             (Private::Rsa(key), RSA_OAEP) => unwrap_oaep(key, &OAEP_SHA1_MGF1SHA1, wrapped),
             (Private::Rsa(key), RSA_OAEP_256) => unwrap_oaep(key, &OAEP_SHA256_MGF1SHA256, wrapped),
-            (Private::Ec(_), found) => Err(JweError::Algorithm { expected: ECDH_ES_A256KW, found: short(found) }),
+            (Private::Ec(_), found) => {
+                Err(JweError::Algorithm { expected: ECDH_ES_A256KW, found: short(found) })
+            }
             (Private::Rsa(_), found) => Err(JweError::Algorithm { expected: RSA_OAEP, found: short(found) }),
         }
     }
@@ -206,12 +213,14 @@ impl Envelope {
 
     /// Opens it with the key of any recipient.
     pub fn open(&self, key: &RecipientPrivate) -> Result<SecretBytes, JweError> {
-        let protected: Map<String, Value> = serde_json::from_slice(&part("protected header", &self.protected)?)?;
+        let protected: Map<String, Value> =
+            serde_json::from_slice(&part("protected header", &self.protected)?)?;
         let flattened = Recipient {
             header: self.header.clone(),
             encrypted_key: self.encrypted_key.clone().unwrap_or_default(),
         };
-        let recipients = if self.recipients.is_empty() { std::slice::from_ref(&flattened) } else { &self.recipients };
+        let recipients =
+            if self.recipients.is_empty() { std::slice::from_ref(&flattened) } else { &self.recipients };
         let mut refusal = JweError::Unwrap;
         for recipient in recipients {
             let header = joined(&protected, recipient.header.as_ref())?;
@@ -221,7 +230,8 @@ impl Envelope {
                     return decrypt_content(&cek, &covered, &self.iv, &self.ciphertext, &self.tag);
                 }
                 // That a key of our kind does not fit says more than that another recipient's is of another kind.
-                Err(JweError::Algorithm { .. } | JweError::EphemeralCurve { .. }) if recipients.len() > 1 => {}
+                Err(JweError::Algorithm { .. } | JweError::EphemeralCurve { .. }) if recipients.len() > 1 => {
+                }
                 Err(error) => refusal = error,
             }
         }

@@ -16,13 +16,13 @@ pub(super) const SLOT: u64 = 32;
 /// The length of a directory entry without its name.
 pub(super) const DIRENT: usize = 12;
 
-const MAGIC: u32 = 0xe0f5_e1e2;
+pub(super) const MAGIC: u32 = 0xe0f5_e1e2;
 /// Times of files are modification times.
 const COMPAT_MTIME: u32 = 2;
 const BLOCK_BITS: u8 = 12;
 /// The header before inline attributes, and the alignment of each.
-const XATTR_HEADER: usize = 12;
-const XATTR_ALIGN: usize = 4;
+pub(super) const XATTR_HEADER: usize = 12;
+pub(super) const XATTR_ALIGN: usize = 4;
 
 /// What the superblock says.
 pub(super) struct Superblock {
@@ -223,15 +223,28 @@ pub(super) fn xattrs(attributes: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Vec<u8>,
     }
 }
 
+/// The numbers of names' beginnings (`EROFS_XATTR_INDEX_*`).
+const NAMESPACES: [(&[u8], u8); 5] = [
+    (b"user.", 1),
+    (b"system.posix_acl_access", 2),
+    (b"system.posix_acl_default", 3),
+    (b"trusted.", 4),
+    (b"security.", 6),
+];
+
+/// The beginning of names with this number.
+pub(super) fn namespace(index: u8) -> Option<&'static [u8]> {
+    NAMESPACES.iter().find(|(_, number)| *number == index).map(|(prefix, _)| *prefix)
+}
+
 fn split_name(name: &[u8]) -> Result<(u8, &[u8]), ErofsError> {
-    let namespaces: [(&[u8], u8); 3] = [(b"user.", 1), (b"trusted.", 4), (b"security.", 6)];
-    match name {
-        b"system.posix_acl_access" => Ok((2, &[])),
-        b"system.posix_acl_default" => Ok((3, &[])),
-        _ => namespaces
-            .iter()
-            .find_map(|(prefix, index)| name.strip_prefix(*prefix).map(|rest| (*index, rest)))
-            .filter(|(_, rest)| !rest.is_empty())
-            .ok_or_else(|| ErofsError::XattrName(String::from_utf8_lossy(name).chars().take(128).collect())),
-    }
+    let fits = |(prefix, index): &(&[u8], u8)| {
+        let rest = name.strip_prefix(*prefix)?;
+        // A namespace has names in it; an access list is one itself.
+        (prefix.ends_with(b".") != rest.is_empty()).then_some((*index, rest))
+    };
+    NAMESPACES
+        .iter()
+        .find_map(fits)
+        .ok_or_else(|| ErofsError::XattrName(String::from_utf8_lossy(name).chars().take(128).collect()))
 }

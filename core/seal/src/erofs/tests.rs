@@ -21,7 +21,7 @@ fn file(store: &mut Vec<u8>, mode: u16, len: usize) -> Node {
 }
 
 /// A tree with one of everything, many names, and sizes around the block size.
-fn sample() -> (Tree, Vec<u8>) {
+pub(super) fn sample() -> (Tree, Vec<u8>) {
     let mut store = Vec::new();
     let mut tree = Tree::new(meta(0o755));
     let root = Tree::ROOT;
@@ -69,7 +69,7 @@ fn sample() -> (Tree, Vec<u8>) {
     (tree, store)
 }
 
-fn image(tree: &Tree, store: &[u8]) -> Vec<u8> {
+pub(super) fn image(tree: &Tree, store: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let written = write(tree, &mut Cursor::new(store), &Options::default(), &mut out).unwrap();
     assert_eq!(out.len() as u64, written.blocks * 4096);

@@ -12,9 +12,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::layer::LayerKey;
-use super::{
-    CIPHER, KEY, KeyWrap, MAX_ANNOTATION, OcicryptError, PUBLIC_OPTIONS, WRAPPED_KEY, WRAPPED_KEYS,
-};
+use super::{CIPHER, KEY, KeyWrap, MAX_ANNOTATION, OcicryptError, PUBLIC_OPTIONS, WRAPPED_KEY, WRAPPED_KEYS};
 
 const WRAP_TYPE: &str = "A256GCM";
 const PROVIDER: &str = "kbs";

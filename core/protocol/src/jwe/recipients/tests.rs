@@ -10,10 +10,7 @@ fn rsa(size: KeySize) -> (RecipientKey, RecipientPrivate) {
     let pair = PrivateDecryptingKey::generate(size).unwrap();
     let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
     let private: Pkcs8V1Der<'_> = pair.as_der().unwrap();
-    (
-        RecipientKey::from_spki(public.as_ref()).unwrap(),
-        RecipientPrivate::from_der(private.as_ref()).unwrap(),
-    )
+    (RecipientKey::from_spki(public.as_ref()).unwrap(), RecipientPrivate::from_der(private.as_ref()).unwrap())
 }
 
 fn ec(curve: Curve) -> (RecipientKey, RecipientPrivate) {
@@ -29,7 +26,8 @@ fn ec(curve: Curve) -> (RecipientKey, RecipientPrivate) {
 fn each_recipient_opens_and_a_stranger_does_not() {
     let keys = [rsa(KeySize::Rsa2048), ec(Curve::P256), ec(Curve::P521)];
     let public: Vec<RecipientKey> = keys.iter().map(|(public, _)| public.clone()).collect();
-    let several = Envelope::from_json(&Envelope::seal(&public, b"the key").unwrap().to_json().unwrap()).unwrap();
+    let several =
+        Envelope::from_json(&Envelope::seal(&public, b"the key").unwrap().to_json().unwrap()).unwrap();
     for (public, private) in &keys {
         assert!(several.open(private).unwrap().equals(b"the key"));
         let one = Envelope::seal(std::slice::from_ref(public), b"alone").unwrap().to_json().unwrap();
@@ -61,7 +59,8 @@ fn each_defect_is_refused_with_its_reason() {
         read.and_then(|read| read.open(&private).map(drop)).unwrap_err().to_string()
     };
     let protected = |header: Value| json!(b64::url(header.to_string().as_bytes()));
-    let first = |twin: &mut Value, member: &str, value: Value| twin["recipients"][0]["header"][member] = value;
+    let first =
+        |twin: &mut Value, member: &str, value: Value| twin["recipients"][0]["header"][member] = value;
     assert!(refused(&|twin| twin["unprotected"] = json!({"zip": "DEF"})).contains("unprotected"));
     assert!(refused(&|twin| twin["protected"] = protected(json!({}))).contains("none in the protected"));
     assert!(refused(&|twin| twin["protected"] = protected(json!({"enc": "A128GCM"}))).contains("A128GCM"));
@@ -94,5 +93,8 @@ fn keys_of_other_kinds_are_refused() {
         assert!(RecipientPrivate::from_der(der).is_err());
     }
     let off_curve = [P256_SPKI, &[4], &[1; 64]].concat();
-    assert!(matches!(RecipientKey::from_spki(&off_curve), Err(JweError::Key("its point is not on its curve"))));
+    assert!(matches!(
+        RecipientKey::from_spki(&off_curve),
+        Err(JweError::Key("its point is not on its curve"))
+    ));
 }
