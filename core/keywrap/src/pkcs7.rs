@@ -14,7 +14,7 @@ use coffer_core_secret::{NoRandomness, Secret, SecretBytes};
 use der::{Decode, Encode};
 use zeroize::Zeroizing;
 
-use crate::tlv::{Tlv, element, object};
+use crate::tlv::{Malformed, Tlv, element, object};
 
 /// `envelopedData`, `data`, `rsaEncryption`, AES-128-GCM and AES-256-GCM: object identifiers' contents.
 const ENVELOPED_DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 3];
@@ -71,6 +71,12 @@ pub enum Pkcs7Error {
 impl From<der::Error> for Pkcs7Error {
     fn from(error: der::Error) -> Self {
         Self::Malformed(error.to_string())
+    }
+}
+
+impl From<Malformed> for Pkcs7Error {
+    fn from(Malformed(why): Malformed) -> Self {
+        Self::Malformed(why)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Tag, length and value, as far as `pkcs7` needs them: one byte of tag, definite lengths below 64 KiB (X.690, section
 //! 8.1).
 
-use crate::Pkcs7Error;
+/// What is wrong with an element.
+pub(crate) struct Malformed(pub(crate) String);
 
 /// A sequence of elements that is read forwards.
 #[derive(Clone, Copy)]
@@ -17,8 +18,8 @@ impl<'a> Tlv<'a> {
     }
 
     /// The next element: tag and content.
-    pub(crate) fn any(&mut self, what: &str) -> Result<(u8, &'a [u8]), Pkcs7Error> {
-        let cut = || Pkcs7Error::Malformed(format!("{what} is cut short, or has a length that is not read"));
+    pub(crate) fn any(&mut self, what: &str) -> Result<(u8, &'a [u8]), Malformed> {
+        let cut = || Malformed(format!("{what} is cut short, or has a length that is not read"));
         let (tag, length, rest) = match *self.0 {
             [tag, short, ref rest @ ..] if short < 0x80 => (tag, usize::from(short), rest),
             [tag, 0x81, one, ref rest @ ..] => (tag, usize::from(one), rest),
@@ -33,25 +34,23 @@ impl<'a> Tlv<'a> {
     }
 
     /// The content of the next element, which has this tag.
-    pub(crate) fn content(&mut self, expected: u8, what: &str) -> Result<&'a [u8], Pkcs7Error> {
+    pub(crate) fn content(&mut self, expected: u8, what: &str) -> Result<&'a [u8], Malformed> {
         match self.any(what)? {
             (tag, content) if tag == expected => Ok(content),
-            (tag, _) => {
-                Err(Pkcs7Error::Malformed(format!("{what} has the tag {tag:#x}; expected {expected:#x}")))
-            }
+            (tag, _) => Err(Malformed(format!("{what} has the tag {tag:#x}; expected {expected:#x}"))),
         }
     }
 
     /// The elements within the next one, which has this tag.
-    pub(crate) fn within(&mut self, tag: u8, what: &str) -> Result<Self, Pkcs7Error> {
+    pub(crate) fn within(&mut self, tag: u8, what: &str) -> Result<Self, Malformed> {
         self.content(tag, what).map(Self)
     }
 
     /// Nothing may follow.
-    pub(crate) fn end(&self, what: &str) -> Result<(), Pkcs7Error> {
+    pub(crate) fn end(&self, what: &str) -> Result<(), Malformed> {
         match self.is_empty() {
             true => Ok(()),
-            false => Err(Pkcs7Error::Malformed(format!("something follows {what}"))),
+            false => Err(Malformed(format!("something follows {what}"))),
         }
     }
 }

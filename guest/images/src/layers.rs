@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use coffer_core_oci::media::Compression;
 use coffer_core_oci::{Descriptor, LayerKind, Manifest};
-use coffer_core_seal::ocicrypt::{LayerKey, Locked, OcicryptError};
+use coffer_core_seal::ocicrypt::{LayerKey, Locked};
 use coffer_core_secret::SecretBytes;
 
 use crate::decompress::plain;

@@ -3,14 +3,18 @@
 use std::io::{Cursor, Read};
 
 use coffer_core_initdata::Digest;
+use coffer_core_keywrap::provider::Request;
+use coffer_core_keywrap::{CertificateHolders, Holder, JWE, KeyHolders, PKCS7};
 use coffer_core_oci::config::ImageConfig;
 use coffer_core_oci::cosign as signature;
 use coffer_core_oci::manifest::{Annotations, Document, Index, Manifest, Platform};
 use coffer_core_oci::reference::Reference;
 use coffer_core_oci::sealed::SealedBlock;
 use coffer_core_oci::simple_signing::Payload;
+use coffer_core_seal::erofs;
 use coffer_core_seal::ocicrypt::{self, Locked};
 use coffer_core_seal::sealed::{self, BlockKey, Reader};
+use coffer_core_seal::tree::{Extent, Kind, Meta, Node, Tree};
 use coffer_core_secret::SecretBytes;
 
 const KEY_NAME: &str = "kbs:///default/key/1";
@@ -46,6 +50,61 @@ pub fn ocicrypt_annotations(data: &[u8]) {
             let _ = key.decrypt(&mut &data[..], &mut std::io::sink());
         }
     }
+}
+
+/// Reads an EROFS image without a kernel, and the files that it finds.
+pub fn erofs_image(data: &[u8]) {
+    let Ok((tree, mut contents)) = erofs::read(Cursor::new(data), 1000) else { return };
+    let mut again = Vec::new();
+    // Hard links to one large file may be a long image; here only that writing ends matters.
+    let small = tree.len() < 1000 && data.len() < 1 << 20;
+    if small && erofs::write(&tree, &mut contents, &erofs::Options::default(), &mut Short(&mut again)).is_ok()
+    {
+        let (read, _) = erofs::read(Cursor::new(&again), 1000).unwrap();
+        assert_eq!(
+            read.entries(Tree::ROOT).map(|all| all.len()),
+            tree.entries(Tree::ROOT).map(|all| all.len())
+        );
+    }
+}
+
+/// Takes at most a few megabytes.
+struct Short<'a>(&'a mut Vec<u8>);
+
+impl std::io::Write for Short<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() > 4 << 20 {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Opens what layer keys are wrapped in for holders of keys and certificates.
+pub fn keywrap_message(data: &[u8]) {
+    let (first, message) = data.split_first().unwrap_or((&0, &[]));
+    thread_local! {
+        static HOLDERS: [Holder; 2] = [EC_PRIVATE, RSA_PRIVATE].map(|pem| Holder::from_pem(pem).unwrap());
+    }
+    HOLDERS.with(|holders| {
+        for holder in holders {
+            let _ = holder.unwrap(if first % 2 == 0 { JWE } else { PKCS7 }, message);
+        }
+    });
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let _ = KeyHolders::from_pem([text]);
+    let _ = CertificateHolders::from_pem([text]);
+    let _ = Holder::from_pem(text);
+}
+
+/// Reads what an image tool asks a key provider.
+pub fn key_provider(data: &[u8]) {
+    let _ = Request::parse(data);
 }
 
 /// Reads a manifest or an index, whichever it is.
@@ -131,6 +190,46 @@ pub(crate) fn ocicrypt_seeds() -> Vec<Vec<u8>> {
     vec![serde_json::to_vec(&layer.annotations).unwrap()]
 }
 
+pub(crate) fn erofs_seeds() -> Vec<Vec<u8>> {
+    let mut meta = Meta { mode: 0o755, ..Meta::default() };
+    let mut tree = Tree::new(meta.clone());
+    let directory = Node { meta: meta.clone(), kind: Kind::Directory(Default::default()) };
+    let inner = tree.insert(Tree::ROOT, b"directory", directory).unwrap();
+    meta.xattrs.insert(b"user.note".to_vec(), b"value".to_vec());
+    let file = Node { meta: meta.clone(), kind: Kind::File(Extent { offset: 0, len: 5000 }) };
+    let file = tree.insert(inner, b"file", file).unwrap();
+    tree.link(Tree::ROOT, b"hard", file).unwrap();
+    tree.insert(inner, b"link", Node { meta, kind: Kind::Symlink(b"file".to_vec()) }).unwrap();
+    let mut image = Vec::new();
+    erofs::write(&tree, &mut Cursor::new(plain()), &erofs::Options::default(), &mut image).unwrap();
+    vec![image]
+}
+
+pub(crate) fn keywrap_seeds() -> Vec<Vec<u8>> {
+    let vector: serde_json::Value =
+        serde_json::from_str(include_str!("../../../core/keywrap/testdata/skopeo.json")).unwrap();
+    let message = |form: &str, annotation: &str, first: u8| {
+        let bytes = base64::Engine::decode(
+            &base64::engine::general_purpose::STANDARD,
+            vector[form][annotation].as_str().unwrap(),
+        );
+        [vec![first], bytes.unwrap()].concat()
+    };
+    let mut seeds = vec![message("one", JWE, 0), message("several", JWE, 0), message("pkcs7", PKCS7, 1)];
+    seeds.extend(["rsa", "ec", "certificate"].map(|name| vector[name].as_str().unwrap().as_bytes().to_vec()));
+    seeds
+}
+
+pub(crate) fn key_provider_seeds() -> Vec<Vec<u8>> {
+    let parameters =
+        r#"{"Parameters":{"attestation-agent":["a2V5cGF0aD0va2V5OjprZXlpZD1rYnM6Ly8vYS9iL2M="]}}"#;
+    vec![
+        format!(r#"{{"op":"keywrap","keywrapparams":{{"ec":{parameters},"optsdata":"AAAA"}}}}"#).into_bytes(),
+        format!(r#"{{"op":"keyunwrap","keyunwrapparams":{{"dc":{parameters},"annotation":"AAAA"}}}}"#)
+            .into_bytes(),
+    ]
+}
+
 pub(crate) fn document_seeds() -> Vec<Vec<u8>> {
     let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let manifest = format!(
@@ -165,3 +264,7 @@ pub(crate) const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----\n\
     MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEf83OJ3D2xF1Bg8vub9tLe1gHMzV7\n\
     6e8Tus9uPHvRVEXH8UTNG72bfocs3+257rn0s2ldbqkLJK2KRiMohYjlrQ==\n\
     -----END PUBLIC KEY-----\n";
+
+/// Keys of these targets only: those of the recorded messages.
+const RSA_PRIVATE: &str = include_str!("keys/keywrap-rsa.pem");
+const EC_PRIVATE: &str = include_str!("keys/keywrap-ec.pem");

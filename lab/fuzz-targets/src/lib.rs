@@ -38,7 +38,8 @@ pub use dcap::{dcap_document, dcap_quote, event_log_claims, x509_document};
 pub use evidence::{event_log, tpm_attest, tpm_evidence, tpm_public, tpm_signature};
 pub use forwarded::forwarded_for;
 pub use images::{
-    cosign, image_config, oci_document, oci_reference, ocicrypt_annotations, sealed_annotations, sealed_blob,
+    cosign, erofs_image, image_config, key_provider, keywrap_message, oci_document, oci_reference,
+    ocicrypt_annotations, sealed_annotations, sealed_blob,
 };
 pub use initdata::{guest_config, init_data_annotation, init_data_disk, init_data_toml};
 pub use launch::{launch_enclave, launch_firmware, launch_igvm, launch_reference};
@@ -103,6 +104,9 @@ targets! {
     sealed_annotations: images::sealed_seeds,
     sealed_blob: images::blob_seeds,
     ocicrypt_annotations: images::ocicrypt_seeds,
+    erofs_image: images::erofs_seeds,
+    keywrap_message: images::keywrap_seeds,
+    key_provider: images::key_provider_seeds,
     oci_document: images::document_seeds,
     oci_reference: images::reference_seeds,
     image_config: images::config_seeds,

@@ -1,4 +1,7 @@
-//! `coffer image`: seal, sign, verify, inspect.
+//! `coffer image`: seal, convert, open, sign, verify, inspect.
+
+mod key_provider;
+mod opening;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -8,10 +11,11 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, bail};
 use coffer_core_oci::Reference;
+use coffer_core_seal::ocicrypt::KeyWrap;
 use coffer_core_secret::{Secret, SecretBytes};
 use coffer_tools_images::{
-    Destination, Inspection, Progress, SealFormat, SealOptions, Source, inspect, keygen, new_image_key, seal,
-    sign, sign_as, verify,
+    Destination, ImageError, Inspection, OpeningKeys, Progress, SealFormat, SealOptions, Source, inspect,
+    keygen, new_image_key, seal, sign, sign_as, verify,
 };
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -49,10 +53,23 @@ pub(crate) enum Command {
         /// The form of the sealed image.
         #[arg(long, value_enum, default_value_t = Form::SealedBlock)]
         format: Form,
+        /// Who else can open the layers of an ocicrypt image: jwe:FILE with a public key, or pkcs7:FILE with a
+        /// certificate, both PEM. Repeatable.
+        #[arg(long, value_name = "KIND:FILE")]
+        recipient: Vec<opening::Recipient>,
         /// Speak plain HTTP to registries. Ciphertext and digests stay what they are; names can be seen.
         #[arg(long)]
         plain_http: bool,
     },
+    /// Make an image of another form: of ocicrypt or eStargz a sealed block, of a sealed block ocicrypt, or plaintext.
+    #[command(after_help = PLACES)]
+    Convert(opening::Convert),
+    /// Open an image here, without a kernel's help, and write its files as a tar.
+    #[command(after_help = PLACES)]
+    Open(opening::Open),
+    /// Answer as a key provider of skopeo, podman and buildah: one request on standard input, one answer.
+    #[command(after_help = key_provider::HELP)]
+    KeyProvider,
     /// Sign an image's digest, as cosign does. The signature goes beside the image.
     #[command(after_help = PLACES)]
     Sign {
@@ -114,10 +131,23 @@ pub(crate) enum Form {
 
 pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
     match command {
-        Command::Seal { source, to, key, key_file, key_out, replace_key, format, plain_http } => {
+        Command::Seal { source, to, key, key_file, key_out, replace_key, format, recipient, plain_http } => {
             let (source, to) = (self::source(&source, plain_http)?, destination(&to, plain_http)?);
-            seal_image(context, &source, &to, &key, &KeyPlace::of(key_file, key_out, replace_key), format)
+            let with = Sealing {
+                format: match format {
+                    Form::SealedBlock => SealFormat::SealedBlock,
+                    Form::Ocicrypt => SealFormat::Ocicrypt,
+                },
+                uri: key,
+                place: KeyPlace::of(key_file, key_out, replace_key),
+                recipients: opening::recipients(&recipient)?,
+                opening: OpeningKeys::none(),
+            };
+            seal_image(context, &source, &to, with)
         }
+        Command::Convert(options) => opening::convert(context, options),
+        Command::Open(options) => opening::open(context, &options),
+        Command::KeyProvider => key_provider::answer(),
         Command::Sign { image, key, identity, plain_http } => {
             let pem = Secret::new(read_private(&key)?);
             let to = destination(&image, plain_http)?;
@@ -217,20 +247,23 @@ impl KeyPlace {
     }
 }
 
-fn seal_image(
-    context: &Context,
-    source: &Source,
-    to: &Destination,
-    uri: &str,
-    place: &KeyPlace,
-    form: Form,
-) -> Result<()> {
-    let format = match form {
-        Form::SealedBlock => SealFormat::SealedBlock,
-        Form::Ocicrypt => SealFormat::Ocicrypt,
-    };
-    let key = place.key(context, uri, || Ok(new_image_key(format)?))?;
-    let options = SealOptions::new(format, uri, key);
+/// How an image is sealed.
+struct Sealing {
+    format: SealFormat,
+    uri: String,
+    place: KeyPlace,
+    recipients: Vec<Box<dyn KeyWrap + Send>>,
+    opening: OpeningKeys,
+}
+
+fn seal_image(context: &Context, source: &Source, to: &Destination, with: Sealing) -> Result<()> {
+    let Sealing { format, uri, place, recipients, opening } = with;
+    if !recipients.is_empty() && format == SealFormat::SealedBlock {
+        // Before there is a key.
+        return Err(ImageError::Recipients.into());
+    }
+    let key = place.key(context, &uri, || Ok(new_image_key(format)?))?;
+    let options = SealOptions { recipients, opening, ..SealOptions::new(format, &uri, key) };
     let sealed = with_progress(|progress| {
         let progress = progress.clone();
         block_on(async move { Ok(seal(source, to, options, &progress).await?) })

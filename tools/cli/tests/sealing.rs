@@ -110,3 +110,35 @@ fn wrong_uses_are_refused_before_anything_is_written() {
     done.ends_with(1);
     assert!(done.err.contains("no signature"), "{}", done.err);
 }
+
+#[test]
+fn a_key_provider_wraps_for_the_broker_s_key_and_unwraps_with_it() {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    let case = Case::new();
+    let key = case.write("key", &[7; 32]);
+    let parameters = |text: String| json!({"Parameters": {"attestation-agent": [STANDARD.encode(text)]}});
+    let options = STANDARD.encode(r#"{"symkey":"AAAA"}"#);
+    let wrap = |text: String| json!({"op": "keywrap", "keywrapparams": {"ec": parameters(text), "optsdata": options}});
+    let ask = |request: &serde_json::Value| {
+        case.run_with(&["image", "key-provider"], request.to_string().as_bytes())
+    };
+    let done = ask(&wrap(format!("keypath={key}::keyid=kbs:///default/image-key/app")));
+    done.ends_with(0);
+    let annotation = done.json()["keywrapresults"]["annotation"].as_str().unwrap().to_owned();
+    let packet: serde_json::Value = serde_json::from_slice(&STANDARD.decode(&annotation).unwrap()).unwrap();
+    assert_eq!(
+        (&packet["kid"], &packet["wrap_type"]),
+        (&json!("kbs:///default/image-key/app"), &json!("A256GCM"))
+    );
+    let unwrap = |text: String| json!({"op": "keyunwrap", "keyunwrapparams": {"dc": parameters(text), "annotation": annotation}});
+    let done = ask(&unwrap(format!("keypath={key}")));
+    done.ends_with(0);
+    assert_eq!(done.json()["keyunwrapresults"]["optsdata"], json!(options));
+    let other = case.write("other", &[8; 32]);
+    let done = ask(&unwrap(format!("keypath={other}")));
+    done.ends_with(1);
+    assert!(done.out.is_empty() && done.err.contains("does not open"), "{}", done.err);
+    ask(&wrap(format!("keypath={key}"))).ends_with(1);
+    ask(&json!({"op": "nothing"})).ends_with(1);
+}

@@ -4,9 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use coffer_core_digest::Digest;
+use coffer_core_keywrap::KeywrapError;
 use coffer_core_oci::config::ConfigError;
 use coffer_core_oci::{ManifestError, ReferenceError, SealedBlockError, SignatureError};
-use coffer_core_seal::erofs::ErofsError;
+use coffer_core_seal::erofs::{ErofsError, ReadError};
 use coffer_core_seal::ocicrypt::OcicryptError;
 use coffer_core_seal::sealed::SealError;
 
@@ -91,8 +92,27 @@ pub enum ImageError {
         found: String,
     },
     /// The image is sealed already.
-    #[error("the image is sealed already ({0}); seal the original image")]
+    #[error(
+        "the image is sealed already ({0}); seal the original image, or give the key that opens this one"
+    )]
     AlreadySealed(String),
+    /// Sealed blocks have one key.
+    #[error("a sealed block has one key, at the broker; recipients are for the format ocicrypt")]
+    Recipients,
+    /// None of the keys opens it.
+    #[error("no key opens {what}; it is sealed for {names}")]
+    NoKey {
+        /// What is sealed.
+        what: &'static str,
+        /// For whom.
+        names: String,
+    },
+    /// A key or certificate cannot be used.
+    #[error(transparent)]
+    Keywrap(#[from] KeywrapError),
+    /// What a sealed block holds is no file system that is read here.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// A layer's contents are refused.
     #[error("layer entry {path:?}: {why}")]
     Entry {

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::Path;
 
-use coffer_core_seal::tree::{Extent, Meta, Tree};
+use coffer_core_seal::tree::{Contents, Extent, Meta, Tree};
 
 use crate::error::{ImageError, at};
 use apply::Change;
@@ -39,7 +39,7 @@ pub struct Flat {
     /// The tree.
     pub tree: Tree,
     /// The contents of its files.
-    pub contents: File,
+    pub contents: Box<dyn Contents + Send>,
 }
 
 /// Takes layers, lowest first.
@@ -89,12 +89,19 @@ impl Flattener {
         apply::apply(&mut self.tree, changes)
     }
 
+    /// Takes away what an eStargz layer has for runtimes: its table of contents and the marks of what is fetched first.
+    pub(crate) fn forget_stargz(&mut self) {
+        for name in [&b"stargz.index.json"[..], b".prefetch.landmark", b".no.prefetch.landmark"] {
+            self.tree.remove(Tree::ROOT, name);
+        }
+    }
+
     /// The tree and its contents.
     pub(crate) fn finish(self) -> Result<Flat, ImageError> {
         let path = Path::new("the spool file");
         let mut contents = self.spool.into_inner().map_err(|error| at(path)(error.into_error()))?;
         contents.rewind().map_err(at(path))?;
-        Ok(Flat { tree: self.tree, contents })
+        Ok(Flat { tree: self.tree, contents: Box::new(contents) })
     }
 
     fn over_entries(&self) -> ImageError {
@@ -149,7 +156,7 @@ impl<R: Read> Read for Bounded<R> {
 pub(crate) fn write_erofs(flat: Flat, out: &mut dyn Write) -> Result<(), ImageError> {
     let Flat { tree, mut contents } = flat;
     let options = coffer_core_seal::erofs::Options::default();
-    coffer_core_seal::erofs::write(&tree, &mut contents, &options, out)?;
+    coffer_core_seal::erofs::write(&tree, &mut *contents, &options, out)?;
     Ok(())
 }
 

@@ -17,6 +17,8 @@ mod progress;
 mod registry;
 mod seal;
 mod sign;
+mod tarball;
+mod unseal;
 
 pub use copy::{copy, resolve};
 pub use error::ImageError;
@@ -27,5 +29,6 @@ pub use layout::Layout;
 pub use open::Resolved;
 pub use place::{Destination, PlaceError, Source, Transport};
 pub use progress::{Progress, Step};
-pub use seal::{SealFormat, SealOptions, SealedImage, open_sealed, seal};
+pub use seal::{SealFormat, SealOptions, SealedImage, export, open_sealed, seal, unseal};
 pub use sign::{Signature, sign, sign_as, sign_message, verify};
+pub use unseal::OpeningKeys;

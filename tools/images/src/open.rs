@@ -158,6 +158,11 @@ pub(crate) struct Blob {
 }
 
 impl Blob {
+    /// The file, for a reader that checks what it reads by another root than the blob's digest.
+    pub(crate) fn into_file(self) -> File {
+        self.file
+    }
+
     /// Reads what is left and compares. What was made of the blob counts only after this.
     pub(crate) fn finish(mut self) -> Result<(), ImageError> {
         io::copy(&mut self, &mut io::sink()).map_err(at(&self.path))?;

@@ -2,8 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
+use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -35,6 +36,11 @@ impl Case {
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Done {
+        self.run_with(arguments, b"")
+    }
+
+    /// With words on its standard input.
+    pub(crate) fn run_with(&self, arguments: &[&str], input: &[u8]) -> Done {
         let mut command = Command::new(env!("CARGO_BIN_EXE_coffer"));
         let names = [
             "COFFER_BROKER",
@@ -47,7 +53,12 @@ impl Case {
         names.iter().for_each(|name| {
             command.env_remove(name);
         });
-        let done = command.env("COFFER_HOME", self.path("home")).args(arguments).output().unwrap();
+        command.env("COFFER_HOME", self.path("home")).args(arguments);
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = pipes.spawn().unwrap();
+        // A program that reads nothing of it may have ended already.
+        let _ended = child.stdin.take().unwrap().write_all(input);
+        let done = child.wait_with_output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Done { out: text(done.stdout), err: text(done.stderr), code: done.status.code() }
     }

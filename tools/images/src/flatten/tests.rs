@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use coffer_core_seal::tree::{Contents, Kind, Node, NodeId};
+use coffer_core_seal::tree::{Kind, Node, NodeId};
 
 use super::*;
 

@@ -3,6 +3,7 @@
 //! Tests that need umoci, skopeo, openssl, docker-registry or root say so and return where these are absent.
 #![allow(clippy::unwrap_used)]
 
+mod converting;
 mod places;
 mod sealing;
 mod signing;
