@@ -63,7 +63,8 @@ pub(crate) fn prepare() -> Result<Machine, BootError> {
         path: images.to_owned(),
         source,
     })?;
-    mount("tmpfs", images, "tmpfs", Flags::NO_DEVICES, "size=90%,nr_inodes=0,mode=0755")?;
+    // An inode is memory, too: the kernel's bound, one for every two pages, is kept.
+    mount("tmpfs", images, "tmpfs", Flags::NO_DEVICES, "size=90%,mode=0755")?;
     let command_line = fs::read_to_string("/proc/cmdline").map_err(BootError::CommandLine)?;
     let channel = channel(&command_line)?;
     Ok(Machine { channel, command_line })

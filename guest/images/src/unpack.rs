@@ -7,11 +7,11 @@
 mod tree;
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -21,7 +21,9 @@ use nix::sys::stat::{
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, LinkatFlags, Uid, fchownat, linkat, symlinkat};
-use tar::{Archive, Entry, EntryType};
+
+use coffer_core_tar::{Archive, Content, Entry, EntryType, TarError, shown};
+use xattr::FileExt as _;
 
 /// As deep as a path in an honest image goes, many times over.
 const MAX_DEPTH: usize = 256;
@@ -61,13 +63,9 @@ impl Root {
         self.times.clear();
         let mut archive = Archive::new(&mut *layer);
         let broken = |cause: io::Error| UnpackError { path: String::new(), why: cause.to_string() };
-        for entry in archive.entries().map_err(broken)? {
-            let mut entry = entry.map_err(broken)?;
-            let name = OsString::from_vec(entry.path_bytes().into_owned());
-            self.entry(&mut entry, Path::new(&name)).map_err(|cause| UnpackError {
-                path: name.to_string_lossy().into(),
-                why: cause.to_string(),
-            })?;
+        while let Some(entry) = archive.next_entry().map_err(UnpackError::of)? {
+            self.entry(&entry, archive.content())
+                .map_err(|cause| UnpackError { path: shown(&entry.path), why: told(&cause) })?;
         }
         for (path, time) in std::mem::take(&mut self.times) {
             // A directory that a later entry replaced has no times to set.
@@ -80,12 +78,8 @@ impl Root {
         Ok(())
     }
 
-    fn entry(&mut self, entry: &mut Entry<'_, impl Read>, path: &Path) -> io::Result<()> {
-        let kind = entry.header().entry_type();
-        if matches!(kind, EntryType::XGlobalHeader | EntryType::XHeader) {
-            return Ok(());
-        }
-        let path = normal(path)?;
+    fn entry(&mut self, entry: &Entry, content: Content<'_, impl Read>) -> io::Result<()> {
+        let path = normal(Path::new(OsStr::from_bytes(&entry.path)))?;
         let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else {
             return self.describe_root(entry);
         };
@@ -100,7 +94,7 @@ impl Root {
         if let Some(hidden) = bytes.strip_prefix(WHITEOUT) {
             return self.hide(&directory, OsStr::from_bytes(hidden));
         }
-        self.make(entry, kind, &directory, name, &path)
+        self.make(entry, content, &directory, name, &path)
     }
 
     /// A whiteout: takes away what lower layers have under this name.
@@ -118,12 +112,17 @@ impl Root {
 
     fn make(
         &mut self,
-        entry: &mut Entry<'_, impl Read>,
-        kind: EntryType,
+        entry: &Entry,
+        mut content: Content<'_, impl Read>,
         directory: &OwnedFd,
         name: &OsStr,
         path: &Path,
     ) -> io::Result<()> {
+        // Archives of before POSIX tell directories by the end of their name.
+        let kind = match entry.kind {
+            EntryType::Regular if entry.path.ends_with(b"/") => EntryType::Directory,
+            kind => kind,
+        };
         let there = match fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(there) => Some(SFlag::from_bits_truncate(there.st_mode) & SFlag::S_IFMT),
             Err(Errno::ENOENT) => None,
@@ -137,20 +136,21 @@ impl Root {
         match kind {
             EntryType::Directory if keep => {}
             EntryType::Directory => mkdirat(directory, name, private | Mode::S_IXUSR)?,
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            EntryType::Regular | EntryType::Continuous => {
                 let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW;
                 let file = openat(directory, name, flags | OFlag::O_CLOEXEC, private)?;
-                io::copy(entry, &mut File::from(file))?;
+                let mut file = File::from(file);
+                io::copy(&mut content, &mut file)?;
+                // The kernel takes a capability away from a file that changes owner, so the owner is first.
+                own(directory, name, entry)?;
+                attributes(&file, entry)?;
             }
-            EntryType::Symlink => {
-                let target = entry.link_name_bytes().ok_or_else(|| invalid("a link to nothing"))?;
-                symlinkat(OsStr::from_bytes(&target), directory, name)?;
-            }
+            EntryType::Symlink if entry.link.is_empty() => return Err(invalid("a link to nothing")),
+            EntryType::Symlink => symlinkat(OsStr::from_bytes(&entry.link), directory, name)?,
             EntryType::Link => return self.link(entry, directory, name),
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
-                let header = entry.header();
-                let number = |number: io::Result<Option<u32>>| u64::from(number.ok().flatten().unwrap_or(0));
-                let device = makedev(number(header.device_major()), number(header.device_minor()));
+                let (major, minor) = entry.device;
+                let device = makedev(major.into(), minor.into());
                 let kind = match kind {
                     EntryType::Char => SFlag::S_IFCHR,
                     EntryType::Block => SFlag::S_IFBLK,
@@ -164,9 +164,8 @@ impl Root {
     }
 
     /// A hard link, within the root.
-    fn link(&mut self, entry: &Entry<'_, impl Read>, directory: &OwnedFd, name: &OsStr) -> io::Result<()> {
-        let target = entry.link_name_bytes().ok_or_else(|| invalid("a link to nothing"))?;
-        let target = normal(Path::new(OsStr::from_bytes(&target)))?;
+    fn link(&mut self, entry: &Entry, directory: &OwnedFd, name: &OsStr) -> io::Result<()> {
+        let target = normal(Path::new(OsStr::from_bytes(&entry.link)))?;
         let (Some(last), Some(parent)) = (target.file_name(), target.parent()) else {
             return Err(invalid("a link to the root"));
         };
@@ -178,34 +177,37 @@ impl Root {
     /// Owner, mode and times of what was just made.
     fn describe(
         &mut self,
-        entry: &Entry<'_, impl Read>,
+        entry: &Entry,
         kind: EntryType,
         directory: &OwnedFd,
         name: &OsStr,
         path: &Path,
     ) -> io::Result<()> {
-        let facts = Facts::of(entry)?;
-        fchownat(directory, name, Some(facts.user), Some(facts.group), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        if !matches!(kind, EntryType::Regular | EntryType::Continuous) {
+            own(directory, name, entry)?;
+        }
         if kind != EntryType::Symlink {
             // After the owner, which takes set-user-id bits away. What was just made is no symbolic link.
-            fchmodat(directory, name, facts.mode, FchmodatFlags::FollowSymlink)?;
+            fchmodat(directory, name, mode(entry), FchmodatFlags::FollowSymlink)?;
         }
+        let time = time(entry);
         if kind == EntryType::Directory {
-            self.times.push((path.to_owned(), facts.time));
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            attributes(&File::from(openat(directory, name, flags, Mode::empty())?), entry)?;
+            self.times.push((path.to_owned(), time));
         } else {
-            utimensat(directory, name, &facts.time, &facts.time, UtimensatFlags::NoFollowSymlink)?;
+            utimensat(directory, name, &time, &time, UtimensatFlags::NoFollowSymlink)?;
         }
         self.note(directory, name)
     }
 
-    fn describe_root(&mut self, entry: &Entry<'_, impl Read>) -> io::Result<()> {
-        if entry.header().entry_type() != EntryType::Directory {
+    fn describe_root(&mut self, entry: &Entry) -> io::Result<()> {
+        if entry.kind != EntryType::Directory {
             return Err(invalid("the root is not a directory"));
         }
-        let facts = Facts::of(entry)?;
-        fchownat(&self.fd, ".", Some(facts.user), Some(facts.group), AtFlags::empty())?;
-        fchmodat(&self.fd, ".", facts.mode, FchmodatFlags::FollowSymlink)?;
-        self.times.push((PathBuf::new(), facts.time));
+        fchownat(&self.fd, ".", Some(entry.uid.into()), Some(entry.gid.into()), AtFlags::empty())?;
+        fchmodat(&self.fd, ".", mode(entry), FchmodatFlags::FollowSymlink)?;
+        self.times.push((PathBuf::new(), time(entry)));
         Ok(())
     }
 
@@ -246,26 +248,29 @@ impl Root {
     }
 }
 
-/// What an entry's header says of it.
-struct Facts {
-    user: Uid,
-    group: Gid,
-    mode: Mode,
-    time: TimeSpec,
+fn own(directory: &OwnedFd, name: &OsStr, entry: &Entry) -> io::Result<()> {
+    let (user, group) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+    Ok(fchownat(directory, name, Some(user), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW)?)
 }
 
-impl Facts {
-    fn of(entry: &Entry<'_, impl Read>) -> io::Result<Self> {
-        let header = entry.header();
-        let id = |id: u64| u32::try_from(id).map_err(|_| invalid("an owner's number is over 32 bits"));
-        let time = i64::try_from(header.mtime()?).map_err(|_| invalid("a time is over 63 bits"))?;
-        Ok(Self {
-            user: Uid::from_raw(id(header.uid()?)?),
-            group: Gid::from_raw(id(header.gid()?)?),
-            mode: Mode::from_bits_truncate(header.mode()? & 0o7777),
-            time: TimeSpec::new(time, 0),
-        })
+fn mode(entry: &Entry) -> Mode {
+    Mode::from_bits_truncate(entry.mode.into())
+}
+
+fn time(entry: &Entry) -> TimeSpec {
+    TimeSpec::new(entry.mtime, 0)
+}
+
+/// Sets extended attributes. Those of users are left out where the guest's memory has none (tmpfs before Linux 6.6);
+/// capabilities and labels are not.
+fn attributes(file: &File, entry: &Entry) -> io::Result<()> {
+    for (name, value) in &entry.xattrs {
+        match file.set_xattr(OsStr::from_bytes(name), value) {
+            Err(cause) if name.starts_with(b"user.") && cause.kind() == io::ErrorKind::Unsupported => {}
+            done => done?,
+        }
     }
+    Ok(())
 }
 
 /// The path without `.` and doubled slashes, relative to the root. `..` is in no honest archive.
@@ -282,6 +287,27 @@ fn normal(path: &Path) -> io::Result<PathBuf> {
         depth = depth.saturating_add(1);
     }
     if depth > MAX_DEPTH { Err(invalid("the path is deeper than 256 directories")) } else { Ok(normal) }
+}
+
+impl UnpackError {
+    fn of(cause: TarError) -> Self {
+        match cause {
+            TarError::Entry { path, why } => Self { path, why },
+            TarError::Io(cause) => Self { path: String::new(), why: told(&cause) },
+        }
+    }
+}
+
+/// The cause, with what to do where the guest's memory is full.
+fn told(cause: &io::Error) -> String {
+    match cause.kind() {
+        io::ErrorKind::StorageFull => {
+            "the guest's memory has no room for the image's files; give the guest more, or \
+             seal the image as blocks, which need none"
+                .into()
+        }
+        _ => cause.to_string(),
+    }
 }
 
 fn invalid(why: &str) -> io::Error {

@@ -85,6 +85,16 @@ impl std::io::Write for Short<'_> {
     }
 }
 
+/// Reads a layer's tar to its end.
+pub fn layer_tar(data: &[u8]) {
+    let mut archive = coffer_core_tar::Archive::new(data);
+    while let Ok(Some(entry)) = archive.next_entry() {
+        assert!(entry.memory() < 16 << 20);
+        let read = std::io::copy(&mut archive.content(), &mut std::io::sink());
+        assert!(read.is_err() || read.unwrap() <= data.len() as u64);
+    }
+}
+
 /// Opens what layer keys are wrapped in for holders of keys and certificates.
 pub fn keywrap_message(data: &[u8]) {
     let (first, message) = data.split_first().unwrap_or((&0, &[]));
@@ -203,6 +213,23 @@ pub(crate) fn erofs_seeds() -> Vec<Vec<u8>> {
     let mut image = Vec::new();
     erofs::write(&tree, &mut Cursor::new(plain()), &erofs::Options::default(), &mut image).unwrap();
     vec![image]
+}
+
+pub(crate) fn tar_seeds() -> Vec<Vec<u8>> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let records = [("SCHILY.xattr.user.note", &b"line\nline"[..]), ("mtime", b"-1.5")];
+    archive.append_pax_extensions(records).unwrap();
+    let mut header = tar::Header::new_gnu();
+    header.set_size(5);
+    header.set_uid(1 << 22);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_mode(0o644);
+    archive.append_data(&mut header, "n".repeat(300), &b"hello"[..]).unwrap();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    archive.append_link(&mut header, "link", "t".repeat(200)).unwrap();
+    vec![archive.into_inner().unwrap()]
 }
 
 pub(crate) fn keywrap_seeds() -> Vec<Vec<u8>> {

@@ -38,7 +38,7 @@ pub use dcap::{dcap_document, dcap_quote, event_log_claims, x509_document};
 pub use evidence::{event_log, tpm_attest, tpm_evidence, tpm_public, tpm_signature};
 pub use forwarded::forwarded_for;
 pub use images::{
-    cosign, erofs_image, image_config, key_provider, keywrap_message, oci_document, oci_reference,
+    cosign, erofs_image, image_config, key_provider, keywrap_message, layer_tar, oci_document, oci_reference,
     ocicrypt_annotations, sealed_annotations, sealed_blob,
 };
 pub use initdata::{guest_config, init_data_annotation, init_data_disk, init_data_toml};
@@ -107,6 +107,7 @@ targets! {
     erofs_image: images::erofs_seeds,
     keywrap_message: images::keywrap_seeds,
     key_provider: images::key_provider_seeds,
+    layer_tar: images::tar_seeds,
     oci_document: images::document_seeds,
     oci_reference: images::reference_seeds,
     image_config: images::config_seeds,

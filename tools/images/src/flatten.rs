@@ -4,13 +4,13 @@
 //! links are followed only within the image, and what layers may hold is bounded.
 
 mod apply;
-mod tar;
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::Path;
 
 use coffer_core_seal::tree::{Contents, Extent, Meta, Tree};
+use coffer_core_tar::{Archive, TarError};
 
 use crate::error::{ImageError, at};
 use apply::Change;
@@ -65,7 +65,7 @@ impl Flattener {
     pub(crate) fn layer(&mut self, bytes: impl Read) -> Result<(), ImageError> {
         let mut bytes = BufReader::with_capacity(256 << 10, bytes);
         let reader = Bounded { inner: decompress(&mut bytes)?, left: self.left.bytes };
-        let mut archive = tar::Archive::new(reader);
+        let mut archive = Archive::new(reader);
         let mut changes = Vec::new();
         while let Some(entry) = archive.next_entry().map_err(|error| self.refuse(error))? {
             self.left.entries = self.left.entries.checked_sub(1).ok_or(self.over_entries())?;
@@ -109,13 +109,13 @@ impl Flattener {
     }
 
     /// An I/O error of the layer, of the spool or of the limit.
-    fn refuse(&self, error: tar::TarError) -> ImageError {
+    fn refuse(&self, error: TarError) -> ImageError {
         match error {
-            tar::TarError::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<Exceeded>()) => {
+            TarError::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<Exceeded>()) => {
                 ImageError::Limit { what: "bytes", limit: self.limits.bytes }
             }
-            tar::TarError::Io(error) => at(Path::new("the layer"))(error),
-            tar::TarError::Entry { path, why } => ImageError::Entry { path, why },
+            TarError::Io(error) => at(Path::new("the layer"))(error),
+            TarError::Entry { path, why } => ImageError::Entry { path, why },
         }
     }
 }

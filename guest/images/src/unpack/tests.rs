@@ -191,3 +191,74 @@ fn a_cut_archive_is_refused() {
     let mut root = Root::open(&place.root()).expect("root");
     assert!(root.apply(&mut &bytes[..1024]).is_err());
 }
+
+/// A layer with one file, and pax records before it.
+fn with_records(records: &[(&str, &[u8])], content: &[u8]) -> Layer {
+    let mut layer = Layer::new();
+    layer.0.append_pax_extensions(records.iter().copied()).expect("records");
+    layer.put("file", EntryType::Regular, 0o755, "", content)
+}
+
+#[test]
+fn attributes_arrive_and_those_with_line_feeds_whole() {
+    let place = Place::new();
+    // VFS_CAP_REVISION_2 with a byte 0x0a in its permitted set: cap_net_bind_service and cap_chown's neighbours.
+    let capability = [1, 0, 0, 2, 0x0a, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let records =
+        [("SCHILY.xattr.security.capability", &capability[..]), ("SCHILY.xattr.user.note", b"line\nline")];
+    if !nix::unistd::getuid().is_root() {
+        println!("skipped: only root gives files capabilities");
+        return;
+    }
+    place.unpack(vec![with_records(&records, b"program")]).expect("unpacked");
+    let path = place.root().join("file");
+    assert_eq!(xattr::get(&path, "security.capability").expect("read").as_deref(), Some(&capability[..]));
+    match xattr::get(&path, "user.note") {
+        Ok(Some(value)) => assert_eq!(value, b"line\nline"),
+        _ => println!("skipped: no user attributes on this file system"),
+    }
+    assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o755);
+}
+
+#[test]
+fn what_is_no_file_of_an_image_is_refused_by_its_cause() {
+    let place = Place::new();
+    let cases: [(&str, &[u8], &str); 3] = [
+        ("GNU.sparse.major", b"1", "sparse"),
+        ("uid", b"nobody", "owner"),
+        ("path", &[b'x'; 5000], "name too long"),
+    ];
+    for (key, value, cause) in cases {
+        let refusal = place.unpack(vec![with_records(&[(key, value)], b"")]).expect_err("refused");
+        assert!(refusal.why.to_lowercase().contains(cause), "{}", refusal.why);
+    }
+}
+
+#[test]
+fn a_bomb_ends_at_the_memory_s_bounds_with_what_to_do() {
+    let place = Place::new();
+    let root = place.root();
+    let mounted = nix::mount::mount(
+        Some("tmpfs"),
+        &root,
+        Some("tmpfs"),
+        nix::mount::MsFlags::empty(),
+        Some("size=1m,nr_inodes=64"),
+    );
+    if mounted.is_err() {
+        println!("skipped: nothing can be mounted here");
+        return;
+    }
+    // A file that is too large, and names that are too many.
+    let large = Layer::new().file("large", &"0".repeat(2 << 20));
+    let many = (0..100).fold(Layer::new(), |layer, number| layer.file(&format!("f{number}"), ""));
+    let results = [large, many].map(|layer| {
+        let mut unpacked = Root::open(&root).expect("root");
+        unpacked.apply(&mut layer.bytes().as_slice())
+    });
+    nix::mount::umount(&root).expect("unmounted");
+    for result in results {
+        let refusal = result.expect_err("refused");
+        assert!(refusal.why.contains("seal the image as blocks"), "{}", refusal.why);
+    }
+}

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use coffer_core_seal::tree::{Extent, Kind, Meta, Node, NodeId, Tree};
+use coffer_core_tar::{Entry, EntryType, shown};
 
-use super::tar::{Entry, shown};
 use crate::error::ImageError;
 
 /// Names in a layer that take names of lower layers away (image-spec 1.1, `layer.md`, "Whiteouts").
@@ -55,14 +55,14 @@ impl Change {
             return Ok(Self { path, shown, what });
         }
         let kind = match entry.kind {
-            tar::EntryType::Regular if as_directory => Kind::Directory(BTreeMap::new()),
-            tar::EntryType::Regular | tar::EntryType::Continuous => Kind::File(extent),
-            tar::EntryType::Directory => Kind::Directory(BTreeMap::new()),
-            tar::EntryType::Symlink => Kind::Symlink(entry.link),
-            tar::EntryType::Char => Kind::Character(entry.device.0, entry.device.1),
-            tar::EntryType::Block => Kind::Block(entry.device.0, entry.device.1),
-            tar::EntryType::Fifo => Kind::Fifo,
-            tar::EntryType::Link => {
+            EntryType::Regular if as_directory => Kind::Directory(BTreeMap::new()),
+            EntryType::Regular | EntryType::Continuous => Kind::File(extent),
+            EntryType::Directory => Kind::Directory(BTreeMap::new()),
+            EntryType::Symlink => Kind::Symlink(entry.link),
+            EntryType::Char => Kind::Character(entry.device.0, entry.device.1),
+            EntryType::Block => Kind::Block(entry.device.0, entry.device.1),
+            EntryType::Fifo => Kind::Fifo,
+            EntryType::Link => {
                 let what = What::Link(parts(&entry.link).map_err(&refuse)?);
                 return Ok(Self { path, shown, what });
             }

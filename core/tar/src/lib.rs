@@ -2,19 +2,25 @@
 //!
 //! The `tar` crate splits pax records at line feeds, which breaks binary attributes (a file capability may
 //! hold the byte 0x0a), so records are read here by their length; header fields are still read by the crate.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-const RECORD: usize = 512;
+const RECORD: u64 = 512;
 /// Extended headers and long names are not read beyond this.
 const MAX_EXTENSION: u64 = 1 << 20;
 
+pub use tar::EntryType;
+
 /// Why a layer is not readable.
-pub(super) enum TarError {
+#[derive(Debug, thiserror::Error)]
+pub enum TarError {
     /// Reading failed, or the archive ends early.
-    Io(io::Error),
+    #[error(transparent)]
+    Io(#[from] io::Error),
     /// An entry is malformed or of a kind that images do not have.
+    #[error("entry {path:?}: {why}")]
     Entry {
         /// Its name.
         path: String,
@@ -23,39 +29,50 @@ pub(super) enum TarError {
     },
 }
 
-impl From<io::Error> for TarError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
 /// An entry, with extended headers applied.
-pub(super) struct Entry {
-    pub(super) path: Vec<u8>,
-    pub(super) link: Vec<u8>,
-    pub(super) kind: tar::EntryType,
-    pub(super) mode: u16,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) mtime: i64,
-    pub(super) size: u64,
-    pub(super) device: (u32, u32),
-    pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+pub struct Entry {
+    /// Its name, as it was written.
+    pub path: Vec<u8>,
+    /// What a link leads to, as it was written.
+    pub link: Vec<u8>,
+    /// What it is.
+    pub kind: EntryType,
+    /// Permission bits with set-uid, set-gid and sticky (`0o7777`).
+    pub mode: u16,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// Seconds since 1970.
+    pub mtime: i64,
+    /// Bytes of content; only files have any.
+    pub size: u64,
+    /// Major and minor number of a device.
+    pub device: (u32, u32),
+    /// Extended attributes by their full name.
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Entry {
     /// About how much memory the entry takes.
-    pub(super) fn memory(&self) -> u64 {
-        let attributes: usize = self.xattrs.iter().map(|(name, value)| name.len() + value.len() + 64).sum();
-        (self.path.len() + self.link.len() + attributes + 128) as u64
+    pub fn memory(&self) -> u64 {
+        let names = self.path.len().saturating_add(self.link.len()).saturating_add(128);
+        (names as u64).saturating_add(room(&self.xattrs))
     }
 }
 
 /// Pax records by keyword.
 type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
+/// About how much memory records take.
+fn room(records: &Records) -> u64 {
+    records.iter().fold(0, |sum: u64, (name, value)| {
+        sum.saturating_add(name.len().saturating_add(value.len()).saturating_add(64) as u64)
+    })
+}
+
 /// A tar that is read forwards.
-pub(super) struct Archive<R> {
+pub struct Archive<R> {
     reader: R,
     global: Records,
     /// Bytes of the present entry's content, then of its padding, that were not read.
@@ -64,21 +81,26 @@ pub(super) struct Archive<R> {
 }
 
 impl<R: Read> Archive<R> {
-    pub(super) fn new(reader: R) -> Self {
+    /// Begins to read.
+    pub fn new(reader: R) -> Self {
         Self { reader, global: Records::new(), content: 0, padding: 0 }
     }
 
-    pub(super) fn into_inner(self) -> R {
+    /// The reader, behind what was read.
+    pub fn into_inner(self) -> R {
         self.reader
     }
 
     /// The present entry's content.
-    pub(super) fn content(&mut self) -> Content<'_, R> {
+    pub fn content(&mut self) -> Content<'_, R> {
         Content(self)
     }
 
     /// The next entry; `None` at the end.
-    pub(super) fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
+    ///
+    /// # Errors
+    /// When the archive is cut, or the entry is none that images have.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
         let mut local = Records::new();
         let (mut long_path, mut long_link) = (None, None);
         loop {
@@ -88,13 +110,17 @@ impl<R: Read> Archive<R> {
             let refuse = |why: &str| TarError::Entry { path: shown(&path), why: why.into() };
             let size = header.entry_size().map_err(|_| refuse("its size is not a number"))?;
             match header.entry_type() {
-                tar::EntryType::XHeader => local.append(&mut self.records(size, &path)?),
-                tar::EntryType::XGlobalHeader => {
+                EntryType::XHeader => {
+                    local.append(&mut self.records(size, &path)?);
+                    bounded(&local, &path)?;
+                }
+                EntryType::XGlobalHeader => {
                     let mut records = self.records(size, &path)?;
                     self.global.append(&mut records);
+                    bounded(&self.global, &path)?;
                 }
-                tar::EntryType::GNULongName => long_path = Some(self.extension(size, &path)?),
-                tar::EntryType::GNULongLink => long_link = Some(self.extension(size, &path)?),
+                EntryType::GNULongName => long_path = Some(self.extension(size, &path)?),
+                EntryType::GNULongLink => long_link = Some(self.extension(size, &path)?),
                 kind => {
                     let mut records = self.global.clone();
                     records.append(&mut local);
@@ -109,7 +135,7 @@ impl<R: Read> Archive<R> {
     fn entry(
         &mut self,
         header: &tar::Header,
-        kind: tar::EntryType,
+        kind: EntryType,
         (path, link): (Vec<u8>, Vec<u8>),
         mut records: Records,
     ) -> Result<Entry, TarError> {
@@ -133,7 +159,7 @@ impl<R: Read> Archive<R> {
         };
         let mode = header.mode().map_err(|_| refuse("its mode is not a number"))?;
         let device = match kind {
-            tar::EntryType::Char | tar::EntryType::Block => {
+            EntryType::Char | EntryType::Block => {
                 let part = |part: io::Result<Option<u32>>| part.ok().flatten();
                 part(header.device_major())
                     .zip(part(header.device_minor()))
@@ -154,13 +180,13 @@ impl<R: Read> Archive<R> {
     fn header(&mut self) -> Result<Option<tar::Header>, TarError> {
         let mut header = tar::Header::new_old();
         let bytes = header.as_mut_bytes();
-        let mut filled = 0;
-        while filled < RECORD {
-            match self.reader.read(&mut bytes[filled..]) {
+        let mut filled = 0_usize;
+        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.reader.read(rest) {
                 // Some writers leave the two empty records at the end out.
                 Ok(0) if filled == 0 => return Ok(None),
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                Ok(read) => filled += read,
+                Ok(read) => filled = filled.saturating_add(read),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
@@ -182,7 +208,7 @@ impl<R: Read> Archive<R> {
 
     fn begin(&mut self, size: u64) {
         self.content = size;
-        self.padding = size.wrapping_neg() % RECORD as u64;
+        self.padding = size.wrapping_neg() % RECORD;
     }
 
     fn skip(&mut self) -> io::Result<()> {
@@ -217,15 +243,18 @@ impl<R: Read> Archive<R> {
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             let space = rest.iter().position(|byte| *byte == b' ').ok_or_else(refuse)?;
-            let length: usize = std::str::from_utf8(&rest[..space])
-                .ok()
-                .and_then(|text| text.parse().ok())
+            let length: usize = rest
+                .get(..space)
+                .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok())
                 .ok_or_else(refuse)?;
             let (record, after) = rest.split_at_checked(length).ok_or_else(refuse)?;
-            let body =
-                record.get(space + 1..).and_then(|body| body.strip_suffix(b"\n")).ok_or_else(refuse)?;
+            let body = record
+                .get(space.saturating_add(1)..)
+                .and_then(|body| body.strip_suffix(b"\n"))
+                .ok_or_else(refuse)?;
             let equals = body.iter().position(|byte| *byte == b'=').ok_or_else(refuse)?;
-            records.insert(body[..equals].to_vec(), body[equals + 1..].to_vec());
+            let (key, value) = body.split_at_checked(equals).ok_or_else(refuse)?;
+            records.insert(key.to_vec(), value.get(1..).unwrap_or_default().to_vec());
             rest = after;
         }
         Ok(records)
@@ -233,7 +262,7 @@ impl<R: Read> Archive<R> {
 }
 
 /// The content of an archive's present entry.
-pub(super) struct Content<'a, R>(&'a mut Archive<R>);
+pub struct Content<'a, R>(&'a mut Archive<R>);
 
 impl<R: Read> Read for Content<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -241,12 +270,20 @@ impl<R: Read> Read for Content<'_, R> {
             return Ok(0);
         }
         let want = buffer.len().min(usize::try_from(self.0.content).unwrap_or(usize::MAX));
-        let read = self.0.reader.read(&mut buffer[..want])?;
+        let read = self.0.reader.read(buffer.get_mut(..want).unwrap_or_default())?;
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.0.content -= read as u64;
+        self.0.content = self.0.content.saturating_sub(read as u64);
         Ok(read)
+    }
+}
+
+/// Several headers may stand before one entry; together they are no longer than one may be.
+fn bounded(records: &Records, path: &[u8]) -> Result<(), TarError> {
+    match room(records) <= MAX_EXTENSION.saturating_mul(2) {
+        true => Ok(()),
+        false => Err(TarError::Entry { path: shown(path), why: "its extended headers are too long".into() }),
     }
 }
 
@@ -259,6 +296,7 @@ fn seconds(text: &[u8]) -> Option<i64> {
     Some(if below { whole.saturating_sub(1) } else { whole })
 }
 
-pub(super) fn shown(path: &[u8]) -> String {
+/// A name for a person: at most 256 characters.
+pub fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path).chars().take(256).collect()
 }
