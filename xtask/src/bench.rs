@@ -13,6 +13,9 @@ pub(crate) struct Options {
     /// Only the broker's program under load.
     #[arg(long, conflicts_with = "fast")]
     broker: bool,
+    /// Only images, of these sizes in MiB, as in 10,200,2048.
+    #[arg(long, value_name = "MIB", conflicts_with_all = ["fast", "broker"])]
+    images: Option<String>,
 }
 
 /// Builds with optimisation and measures.
@@ -20,7 +23,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setup::packages(true, false)?;
     let mut bench = run::cargo();
     bench.args(["run", "--quiet", "--release", "--package=coffer-lab-bench", "--"]);
-    if options.fast || options.broker {
+    if let Some(sizes) = &options.images {
+        bench.arg("--images-only").arg(sizes);
+    } else if options.fast || options.broker {
         bench.env("COFFER_E2E_BROKER", setup::build_broker(true)?);
         bench.args(options.broker.then_some("--broker-only"));
     } else {

@@ -7,6 +7,7 @@ mod appraisal;
 mod blocks;
 mod broker;
 mod clock;
+mod images;
 mod judges;
 mod release;
 mod start;
@@ -37,6 +38,12 @@ struct Cli {
     /// Only what `COFFER_E2E_BROKER` or a new build of the broker's program does.
     #[arg(long)]
     broker_only: bool,
+    /// Only images, of these sizes in MiB.
+    #[arg(long, value_name = "MIB", value_delimiter = ',')]
+    images_only: Vec<u64>,
+    /// One step in a process of its own.
+    #[arg(long, hide = true)]
+    worker: Option<String>,
     #[command(flatten)]
     load: broker::Load,
 }
@@ -44,6 +51,12 @@ struct Cli {
 fn main() -> Result<()> {
     let cli = Cli::parse();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    if let Some(step) = cli.worker {
+        return images::work(&step);
+    }
+    if !cli.images_only.is_empty() {
+        return images::measure(&cli.images_only);
+    }
     if cli.broker_only {
         return broker::measure(&cli.load);
     }
@@ -51,6 +64,7 @@ fn main() -> Result<()> {
     appraisal::measure(cli.rounds)?;
     release::measure(cli.rounds)?;
     broker::measure(&cli.load)?;
+    images::measure(&[10, 200])?;
     match (cli.bench_guest, cli.kernel) {
         (Some(guest), Some(kernel)) => blocks::measure(&guest, &kernel)?,
         _ => println!("\nskipped: no guest that reads was built"),
