@@ -20,6 +20,7 @@ mod initdata;
 mod launch;
 mod machine;
 pub mod mutate;
+mod nbd;
 mod nvidia;
 mod protocol;
 mod services;
@@ -43,6 +44,7 @@ pub use images::{
 pub use initdata::{guest_config, init_data_annotation, init_data_disk, init_data_toml};
 pub use launch::{launch_enclave, launch_firmware, launch_igvm, launch_reference};
 pub use machine::{nsm_response, runtime_event};
+pub use nbd::nbd;
 pub use nvidia::{nvidia_evidence, nvidia_ocsp, nvidia_report, nvidia_rim};
 pub use protocol::{
     jwe_open, jwk, jwks, jws_verify, kbs_attest, kbs_auth, kbs_cookie, kbs_reply, passport, resource_uri,
@@ -108,6 +110,7 @@ targets! {
     image_config: images::config_seeds,
     cosign: images::cosign_seeds,
     channel_frames: channel::seeds,
+    nbd: nbd::seeds,
     dcap_quote: dcap::quote_seeds,
     dcap_document: dcap::document_seeds,
     x509_document: dcap::x509_seeds,
