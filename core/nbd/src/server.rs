@@ -48,10 +48,16 @@ pub enum Event {
 
 enum Phase {
     Flags,
-    Options { zeroes: bool, left: u32 },
+    Options {
+        zeroes: bool,
+        left: u32,
+    },
     Transmission,
     /// So many bytes of a refused write are passed over; then its client is told.
-    Skip { left: u32, cookie: u64 },
+    Skip {
+        left: u32,
+        cookie: u64,
+    },
     End,
 }
 

@@ -58,7 +58,11 @@ fn a_client_learns_the_size_and_reads() {
     assert_eq!(event, Some(Event::Read(read)));
     let told = replies(&server.output());
     let kinds: Vec<u32> = told.iter().map(|(kind, _)| *kind).collect();
-    assert_eq!(kinds, [1 << 31 | 1, 2, 1, 3, 3, 1, 3, 3, 1], "no structured replies, a list, information, go");
+    assert_eq!(
+        kinds,
+        [1 << 31 | 1, 2, 1, 3, 3, 1, 3, 3, 1],
+        "no structured replies, a list, information, go"
+    );
     assert_eq!(told[1].1, [&[0, 0, 0, 4][..], b"disk"].concat());
     let size = 10_000_u64.to_be_bytes();
     // Read-only, and the same for several connections.

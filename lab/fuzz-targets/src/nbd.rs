@@ -48,5 +48,9 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let go = [&[0, 0, 0, 4][..], b"disk", &[0, 1, 0, 3]].concat();
     let negotiated =
         [&[9, 0, 0, 0, 0, 3][..], &option(8, &[]), &option(3, &[]), &option(6, &go), &option(7, &go), &asked];
-    vec![negotiated.concat(), [&[28, 1][..], &asked].concat(), [&[9, 0, 0, 0, 0, 1][..], &option(1, b"disk")].concat()]
+    vec![
+        negotiated.concat(),
+        [&[28, 1][..], &asked].concat(),
+        [&[9, 0, 0, 0, 0, 1][..], &option(1, b"disk")].concat(),
+    ]
 }
