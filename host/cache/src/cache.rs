@@ -149,6 +149,16 @@ impl Cache {
         Ok((self.held(digest, bytes.len() as u64, file), bytes))
     }
 
+    /// Puts a document in and takes hold of it.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub async fn hold_document(&self, bytes: &[u8]) -> Result<Blob, CacheError> {
+        let digest = Digest::sha256(bytes);
+        let (file, bytes) = self.put(&digest, bytes.to_vec()).await?;
+        Ok(self.held(&digest, bytes.len() as u64, file))
+    }
+
     /// Puts a document in whose digest is known to be right.
     pub(crate) async fn put(&self, digest: &Digest, bytes: Vec<u8>) -> Result<(File, Vec<u8>), CacheError> {
         let (shared, digest) = (Arc::clone(&self.0), *digest);

@@ -21,8 +21,8 @@ const MAX_SIGNATURES: usize = 64;
 pub struct CachedImage {
     /// The digest of what the reference names: a manifest, or an index.
     pub digest: Digest,
-    /// The manifest that a guest will choose.
-    pub manifest: Manifest,
+    /// The digest of the manifest that a guest will choose: the same, or one of the index.
+    pub chosen: Digest,
     /// Manifests of signature artifacts.
     pub signatures: Vec<Digest>,
     /// Manifests, signatures and configuration.
@@ -41,16 +41,14 @@ impl Cache {
         let mut finding = Finding { cache: self, remote, documents: Vec::new(), signatures: Vec::new() };
         let (digest, named) = finding.named(reference).await?;
         finding.signatures(&digest).await?;
-        let manifest = match named {
-            Document::Manifest(manifest) => *manifest_of(manifest),
+        let (chosen, manifest) = match named {
+            Document::Manifest(manifest) => (digest, *manifest_of(manifest)),
             Document::Index(index) => {
-                let chosen = index
-                    .select(&Platform::linux_amd64())
-                    .map_err(|why| finding.unusable(&digest, why))?
-                    .digest;
+                let entry = index.select(&Platform::linux_amd64());
+                let chosen = entry.map_err(|why| finding.unusable(&digest, why))?.digest;
                 let manifest = finding.manifest(&chosen).await?;
                 finding.signatures(&chosen).await?;
-                Manifest::parse(&manifest).map_err(|why| finding.unusable(&chosen, why))?
+                (chosen, Manifest::parse(&manifest).map_err(|why| finding.unusable(&chosen, why))?)
             }
         };
         finding.small(&manifest.config, MAX_CONFIG as u64, "the configuration").await?;
@@ -60,7 +58,7 @@ impl Cache {
             Err(why) => return Err(finding.document(&digest, why.to_string())),
         };
         let Finding { documents, signatures, .. } = finding;
-        Ok(CachedImage { digest, manifest, signatures, documents, sealed })
+        Ok(CachedImage { digest, chosen, signatures, documents, sealed })
     }
 }
 
@@ -90,9 +88,9 @@ impl Finding<'_> {
                     .remote
                     .document(&format!("/manifests/{tag}"), &format!("manifest {tag}"), None)
                     .await?;
-                let digest = Digest::sha256(&bytes);
-                let (file, bytes) = self.cache.put(&digest, bytes).await?;
-                self.documents.push(self.cache.held(&digest, bytes.len() as u64, file));
+                let held = self.cache.hold_document(&bytes).await?;
+                let digest = *held.digest();
+                self.documents.push(held);
                 (digest, bytes)
             }
         };
