@@ -39,7 +39,8 @@ pub use dcap::{dcap_document, dcap_quote, event_log_claims, x509_document};
 pub use evidence::{event_log, tpm_attest, tpm_evidence, tpm_public, tpm_signature};
 pub use forwarded::forwarded_for;
 pub use images::{
-    cosign, image_config, oci_document, oci_reference, ocicrypt_annotations, sealed_annotations, sealed_blob,
+    bearer_challenge, cosign, image_config, oci_document, oci_reference, ocicrypt_annotations,
+    sealed_annotations, sealed_blob,
 };
 pub use initdata::{guest_config, init_data_annotation, init_data_disk, init_data_toml};
 pub use launch::{launch_enclave, launch_firmware, launch_igvm, launch_reference};
@@ -111,6 +112,7 @@ targets! {
     cosign: images::cosign_seeds,
     channel_frames: channel::seeds,
     nbd: nbd::seeds,
+    bearer_challenge: images::challenge_seeds,
     dcap_quote: dcap::quote_seeds,
     dcap_document: dcap::document_seeds,
     x509_document: dcap::x509_seeds,

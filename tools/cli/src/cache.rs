@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use coffer_core_digest::Digest;
-use coffer_host_cache::{BOUND, Cache, Entry, Registries, Settings};
+use coffer_host_cache::{BOUND, Cache, CacheError, Entry, Registries, Settings};
 use coffer_tools_images::{Source, Transport};
 use jiff::Timestamp;
 use serde_json::json;
@@ -42,12 +42,19 @@ impl Place {
     pub(crate) fn open(&self, context: &Context) -> Result<Cache> {
         let folder = self.cache_dir.clone().unwrap_or_else(|| context.home.blobs());
         let registries = self.registries.clone().unwrap_or_else(|| context.home.registries());
-        Ok(Cache::open(Settings {
+        let settings = Settings {
             bound: self.cache_size.unwrap_or(BOUND),
-            registries: Registries::read(&registries)?,
+            registries: Registries::read(&registries).map_err(coded)?,
             ..Settings::new(&std::path::absolute(folder)?)
-        })?)
+        };
+        Cache::open(settings).map_err(coded)
     }
+}
+
+/// An error of the cache, with its code.
+pub(crate) fn coded(error: CacheError) -> anyhow::Error {
+    let code = error.code();
+    anyhow::Error::new(error).context(format!("the cache of images failed  [{code}]"))
 }
 
 /// Which cache, and what with it.
@@ -86,13 +93,15 @@ pub(crate) fn run(context: &Context, options: Options) -> Result<()> {
     match options.command {
         Command::List => list(context, &cache),
         Command::Fill { image, plain_http } => fill(context, &cache, &image, plain_http),
-        Command::Verify => removed(context, &cache.verify()?, "changed on the disk and were removed"),
-        Command::Prune { to } => removed(context, &cache.prune(to)?, "were removed"),
+        Command::Verify => {
+            removed(context, &cache.verify().map_err(coded)?, "changed on the disk and were removed")
+        }
+        Command::Prune { to } => removed(context, &cache.prune(to).map_err(coded)?, "were removed"),
     }
 }
 
 fn list(context: &Context, cache: &Cache) -> Result<()> {
-    let entries = cache.list()?;
+    let entries = cache.list().map_err(coded)?;
     let used = |at| Timestamp::try_from(at).map(|at| at.to_string()).unwrap_or_default();
     let told = |entry: &Entry| {
         json!({
@@ -130,7 +139,8 @@ fn fill(context: &Context, cache: &Cache, name: &str, plain_http: bool) -> Resul
         bail!("{name} is in no registry; guests read layouts where they are");
     };
     let (digest, size) = block_on(async {
-        let image = cache.image(&reference, transport == Transport::InsecurePlainHttp).await?;
+        let image =
+            cache.image(&reference, transport == Transport::InsecurePlainHttp).await.map_err(coded)?;
         let Some(sealed) = image.sealed else {
             bail!(
                 "{name} is not sealed as a block, so that guests pull it themselves; see `coffer image seal`"
@@ -140,7 +150,7 @@ fn fill(context: &Context, cache: &Cache, name: &str, plain_http: bool) -> Resul
         let mut filling = std::pin::pin!(sealed.fill());
         loop {
             match tokio::time::timeout(SHOWN, filling.as_mut()).await {
-                Ok(filled) => break filled?,
+                Ok(filled) => break filled.map_err(coded)?,
                 Err(_) => bar.set_position(sealed.present()),
             }
         }

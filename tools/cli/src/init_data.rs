@@ -16,6 +16,7 @@ use coffer_host_vmm::qemu;
 use coffer_tools_images::{Layout, Source, Transport, resolve};
 use serde_json::json;
 
+use crate::cache::coded;
 use crate::{Context, block_on, image};
 
 /// The container that the guest may run: shared by `coffer init-data` and `coffer run`.
@@ -163,18 +164,18 @@ impl Wanted {
 
     /// Finds the image through the host's cache, if it is a sealed one of a registry: then the guest reads it from
     /// there. `None` leaves it to [`Self::find`].
-    pub(crate) async fn find_cached(&self, cache: &Cache) -> Result<Option<Found>> {
+    pub(crate) async fn find_cached(&self, open: impl FnOnce() -> Result<Cache>) -> Result<Option<Found>> {
         let Source::Registry(reference, transport) = image::source(&self.image, self.plain_http)? else {
             return Ok(None);
         };
-        let image = match cache.image(&reference, transport == Transport::InsecurePlainHttp).await {
+        let image = match open()?.image(&reference, transport == Transport::InsecurePlainHttp).await {
             Ok(image) => image,
             // The owner's credentials may open what the host may not have, and the guest sees for itself.
             Err(error @ (CacheError::Registry { .. } | CacheError::Missing { .. })) => {
                 eprintln!("coffer: the cache is not used: {error}");
                 return Ok(None);
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(coded(error)),
         };
         let Some(sealed) = image.sealed else { return Ok(None) };
         let disks = vec![SealedDisk { digest: *sealed.digest(), content: SealedContent::Cached(sealed) }];

@@ -79,7 +79,7 @@ pub(crate) fn run(context: &Context, options: Options) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let cached = match options.no_cache {
         true => None,
-        false => runtime.block_on(options.wanted.find_cached(&options.cache.open(context)?))?,
+        false => runtime.block_on(options.wanted.find_cached(|| options.cache.open(context)))?,
     };
     let found = match cached {
         Some(found) => found,

@@ -254,6 +254,38 @@ async fn a_proxy_of_the_settings_is_used() {
     assert!(proxy.requests().iter().all(|request| request.head.contains("http://registry.invalid/v2/a/b/")));
 }
 
+/// Not a test of its own: the process that the next test starts with a proxy in its environment.
+#[tokio::test]
+async fn fetcher() {
+    let Ok(told) = std::env::var("COFFER_TEST_FETCHER") else { return };
+    let (reference, digest) = told.split_once(' ').unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let cache = cache(folder.path());
+    let remote = cache.remote(&reference.parse().unwrap(), true).unwrap();
+    let blob = cache.blob(&remote, &digest.parse().unwrap(), 10_000).await.unwrap();
+    blob.fill().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_proxy_of_the_environment_is_used_except_where_no_proxy_says_so() {
+    let (proxy, registry) = (Registry::start().await, Registry::start().await);
+    let content = content(10_000, 15);
+    let digest = proxy.put_blob(&content);
+    registry.put_blob(&content);
+    for (reference, excepted) in
+        [("registry.invalid/a/b:v1".into(), ""), (registry.reference().to_string(), "127.0.0.1")]
+    {
+        let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+        process.args(["--exact", "tests::fetching::fetcher"]).stdout(std::process::Stdio::null());
+        process.env("COFFER_TEST_FETCHER", format!("{reference} {digest}"));
+        process.env("HTTP_PROXY", format!("http://{}", proxy.address)).env("NO_PROXY", excepted);
+        let ended = tokio::task::spawn_blocking(move || process.status()).await.unwrap().unwrap();
+        assert!(ended.success(), "{reference}");
+    }
+    assert!(proxy.requests().iter().all(|request| request.head.contains("http://registry.invalid/v2/")));
+    assert_eq!((proxy.sent(), registry.sent()), (10_000, 10_000));
+}
+
 #[tokio::test]
 async fn a_private_root_is_trusted_where_the_settings_name_it_and_nowhere_else() {
     let (root, tls) = authority();

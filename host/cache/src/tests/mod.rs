@@ -2,6 +2,7 @@
 
 mod fetching;
 mod images;
+mod machine;
 mod registry;
 mod room;
 mod serving;

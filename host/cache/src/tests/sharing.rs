@@ -36,7 +36,7 @@ async fn two_hundred_interruptions_at_random_points_lose_nothing_that_counted_an
     while interrupted < 200 {
         // As many blobs as it takes; each is interrupted until it is whole.
         seed += 1;
-        let content = content(200_000, seed);
+        let content = content(100_000, seed);
         let digest = registry.put_blob(&content);
         let mut before = 0;
         loop {
@@ -49,7 +49,7 @@ async fn two_hundred_interruptions_at_random_points_lose_nothing_that_counted_an
                 (true, 1) => Answer::Status(500, ""),
                 _ => Answer::Serve,
             });
-            let until = registry.sent() + chance.below(60_000);
+            let until = registry.sent() + chance.below(30_000);
             let cache = cache(folder.path());
             let blob = blob(&cache, &registry, &content).await.unwrap();
             tokio::select! {
