@@ -13,6 +13,7 @@
     )
 )]
 
+pub mod challenge;
 pub mod config;
 pub mod cosign;
 pub mod manifest;
@@ -21,6 +22,7 @@ pub mod reference;
 pub mod sealed;
 pub mod simple_signing;
 
+pub use challenge::Challenge;
 pub use config::{ImageConfig, RunConfig};
 pub use cosign::{SignatureError, Signed};
 pub use manifest::{Descriptor, Document, Index, Manifest, ManifestError, Platform};

@@ -3,8 +3,6 @@
 //! What it gives is checked by digest wherever it is used, so plain HTTP costs confidentiality of public bytes only.
 //! Credentials other than anonymous bearer tokens are left out.
 
-mod token;
-
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -12,9 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use coffer_core_digest::Digest;
 use coffer_core_initdata::{DATA_HUB, InitData};
-use coffer_core_oci::Reference;
+use coffer_core_oci::challenge::read_token;
 use coffer_core_oci::media::ACCEPTED;
 use coffer_core_oci::simple_signing::signature_tag;
+use coffer_core_oci::{Challenge, Reference};
 use coffer_guest_attest::{add_roots, is_certificate, reasons, tls_client};
 use reqwest::{Response, StatusCode, header};
 use rustls::RootCertStore;
@@ -102,7 +101,7 @@ impl Registry {
         if reply.status() == StatusCode::UNAUTHORIZED {
             let challenge =
                 reply.headers().get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
-            if let Some(challenge) = challenge.and_then(token::Challenge::parse) {
+            if let Some(challenge) = challenge.and_then(Challenge::parse) {
                 let token = self.authenticate(&challenge).await?;
                 *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
                 reply = self.ask(path, accept).await?;
@@ -138,20 +137,21 @@ impl Registry {
     }
 
     /// An anonymous token (distribution's token authentication, "Requesting a token").
-    async fn authenticate(&self, challenge: &token::Challenge) -> Result<String, ImageError> {
+    async fn authenticate(&self, challenge: &Challenge) -> Result<String, ImageError> {
         if !self.plain_http && !challenge.realm.starts_with("https://") {
             return Err(self.status("its token service, which is not HTTPS,", StatusCode::UNAUTHORIZED));
         }
-        let url = challenge.url(self.reference.repository()).map_err(|why| {
+        let mut url = reqwest::Url::parse(&challenge.realm).map_err(|why| {
             Box::new(ImageFault::Reference { why: format!("the registry's token service: {why}") })
         })?;
+        url.query_pairs_mut().extend_pairs(challenge.query(self.reference.repository()));
         let reply = self.client.get(url).send().await.map_err(|cause| self.failed(&cause))?;
         if !reply.status().is_success() {
             return Err(self.status("a token", reply.status()));
         }
         let mut chunks = Body { reply, registry: self.name() };
         let body = crate::source::read_bounded(&mut chunks, "the registry's token", 64 << 10).await?;
-        token::read(&body).ok_or_else(|| self.status("a token without one", StatusCode::UNAUTHORIZED))
+        read_token(&body).ok_or_else(|| self.status("a token without one", StatusCode::UNAUTHORIZED))
     }
 
     fn body(&self, reply: Response) -> Box<dyn Chunks> {

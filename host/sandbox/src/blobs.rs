@@ -1,7 +1,7 @@
-//! Blobs of an OCI layout, by digest, for the guest.
+//! Blobs of an OCI layout or of the host's cache, by digest, for the guest.
 //!
-//! TRUST: the guest is another party. It can ask for any digest and gets what the layout has under that name, and
-//! nothing else: the path is made of the parsed digest's own hexadecimal digits, links are not followed, and only
+//! TRUST: the guest is another party. It can ask for any digest and gets what the layout has under that name, or what
+//! of the cache belongs to its image, and nothing else: the path is made of the parsed digest's own hexadecimal digits, links are not followed, and only
 //! regular files are served. The guest checks what it gets; nothing is hashed here.
 
 use std::fs::{File, OpenOptions};
@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use coffer_core_channel::{BlobReply, BlobRequest, Frame, FrameReader, Kind, Open};
 use coffer_core_digest::{Algorithm, Digest};
+use coffer_host_cache::Blob;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::Semaphore;
@@ -27,21 +28,25 @@ const MAX_REQUEST: usize = 4096;
 #[derive(Clone)]
 pub(crate) struct Blobs {
     layout: Option<PathBuf>,
+    documents: Arc<[Blob]>,
     places: Arc<Semaphore>,
 }
 
 impl Blobs {
-    pub(crate) fn new(layout: Option<PathBuf>) -> Self {
-        Self { layout, places: Arc::new(Semaphore::new(AT_ONCE)) }
+    pub(crate) fn new(layout: Option<PathBuf>, documents: Vec<Blob>) -> Self {
+        Self { layout, documents: documents.into(), places: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
-    /// Opens a blob and says its size; `None` for what is not in the layout.
+    /// Opens a blob and says its size; `None` for what is in neither place.
     fn open(&self, digest: &str) -> Option<(File, u64)> {
         let digest: Digest = digest.parse().ok()?;
         if digest.algorithm() == Algorithm::Sha1 {
             return None;
         }
-        let path = self.layout.as_ref()?.join("blobs").join(digest.algorithm().name()).join(digest.hex());
+        let cached = self.documents.iter().find(|blob| *blob.digest() == digest).and_then(Blob::path);
+        let in_layout =
+            || Some(self.layout.as_ref()?.join("blobs").join(digest.algorithm().name()).join(digest.hex()));
+        let path = cached.or_else(in_layout)?;
         let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
         let data = file.metadata().ok()?;
@@ -136,7 +141,7 @@ mod tests {
 
     async fn ask(root: &Path, digest: &str) -> (Option<BlobReply>, Vec<u8>, bool) {
         let (guest, host) = tokio::io::duplex(1 << 16);
-        let blobs = Blobs::new(Some(root.to_owned()));
+        let blobs = Blobs::new(Some(root.to_owned()), Vec::new());
         let server = tokio::spawn(async move {
             let mut host = host.compat();
             match read_open(&mut host).await? {
@@ -204,7 +209,8 @@ mod tests {
     #[tokio::test]
     async fn a_blob_that_became_shorter_is_not_ended() {
         let (root, digest) = layout();
-        let (file, size) = Blobs::new(Some(root.path().to_owned())).open(&digest.to_string()).unwrap();
+        let (file, size) =
+            Blobs::new(Some(root.path().to_owned()), Vec::new()).open(&digest.to_string()).unwrap();
         let mut sent = futures::io::Cursor::new(Vec::new());
         assert!(send_blob(&mut sent, file, size + 1).await.is_err());
         let mut frames = FrameReader::default();
@@ -219,6 +225,17 @@ mod tests {
     #[test]
     fn without_a_layout_there_are_no_blobs() {
         let (_root, digest) = layout();
-        assert!(Blobs::new(None).open(&digest.to_string()).is_none());
+        assert!(Blobs::new(None, Vec::new()).open(&digest.to_string()).is_none());
+    }
+
+    #[tokio::test]
+    async fn of_the_cache_only_the_image_s_own_blobs_are_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = coffer_host_cache::Cache::open(coffer_host_cache::Settings::new(folder.path())).unwrap();
+        let own = cache.hold_document(b"own").await.unwrap();
+        let foreign = cache.hold_document(b"of another image").await.unwrap();
+        let blobs = Blobs::new(None, vec![own.clone()]);
+        assert_eq!(blobs.open(&own.digest().to_string()).map(|(_, size)| size), Some(3));
+        assert!(blobs.open(&foreign.digest().to_string()).is_none());
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use coffer_core_channel::{Network, RunRequest};
 use coffer_core_digest::Digest;
+use coffer_host_cache::Blob;
 use coffer_host_vmm::{Accelerator, UserNetwork, qemu};
 
 /// The serial number of the disk that carries the init-data.
@@ -33,6 +34,8 @@ pub struct SandboxConfig {
     pub disks: Vec<SealedDisk>,
     /// The OCI layout whose blobs the guest may ask for.
     pub layout: Option<PathBuf>,
+    /// Blobs of the host's cache that the guest may ask for. They stay in the cache while the sandbox lives.
+    pub documents: Vec<Blob>,
     /// User-mode networking and forwarded ports; none for a guest without network.
     pub network: Option<UserNetwork>,
     /// Where the guest's serial console goes.
@@ -68,7 +71,17 @@ pub struct SealedDisk {
     /// The blob's digest.
     pub digest: Digest,
     /// The blob: ciphertext.
-    pub path: PathBuf,
+    pub content: SealedContent,
+}
+
+/// Where a sealed block's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SealedContent {
+    /// In a file.
+    File(PathBuf),
+    /// In the host's cache, where they stay while the sandbox lives. What is not there yet is fetched as the guest
+    /// reads it.
+    Cached(Blob),
 }
 
 /// Where the guest's serial console goes.

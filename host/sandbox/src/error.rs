@@ -66,6 +66,9 @@ pub enum SandboxError {
         /// Why.
         source: io::Error,
     },
+    /// The host's cache does not serve a sealed block.
+    #[error(transparent)]
+    Cache(#[from] coffer_host_cache::CacheError),
     /// A sealed block's digest and file do not belong to a disk.
     #[error("the sealed block {path} has {size} bytes, which is not a whole number of sectors of 512")]
     DiskSize {

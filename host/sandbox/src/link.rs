@@ -220,7 +220,7 @@ mod tests {
 
     fn link(layout: Option<std::path::PathBuf>) -> (Link, tokio::io::DuplexStream) {
         let (host, guest) = tokio::io::duplex(1 << 16);
-        (Link::open(host.compat(), request(), Blobs::new(layout)), guest)
+        (Link::open(host.compat(), request(), Blobs::new(layout, Vec::new())), guest)
     }
 
     #[tokio::test]

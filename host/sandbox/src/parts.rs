@@ -7,13 +7,17 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use coffer_host_cache::{Blob, Served};
 use coffer_host_vmm::{
-    Accelerator, Channel, Disk, Firmware, Kind, LinuxBoot, Machine, MachineError, MachineSpec, Qemu, Vendor,
-    Vmm,
+    Accelerator, Channel, Content, Disk, Firmware, Kind, LinuxBoot, Machine, MachineError, MachineSpec, Qemu,
+    Vendor, Vmm,
 };
 use coffer_host_vtpm::{RunningVtpm, Vtpm, VtpmCa};
+use tokio::runtime::Handle;
 
-use crate::config::{ChannelKind, ConsoleLog, INIT_DATA_SERIAL, SandboxConfig, disk_serial};
+use crate::config::{
+    ChannelKind, ConsoleLog, INIT_DATA_SERIAL, SandboxConfig, SealedContent, SealedDisk, disk_serial,
+};
 use crate::console;
 use crate::error::{SandboxError, Tail};
 use crate::rundir::RunDir;
@@ -29,10 +33,12 @@ const FAILED_CONSOLE: &str = "last-failure-console.log";
 /// How often another vsock address is tried.
 const CID_TRIALS: u32 = 16;
 
-/// Fields are dropped in order: the machine before its TPM, both before their directory.
+/// Fields are dropped in order: the machine before its TPM and its disks, all before their directory.
 pub(crate) struct Parts {
     pub(crate) machine: Box<dyn Machine>,
     vtpm: RunningVtpm,
+    _served: Vec<Served>,
+    _held: Vec<Blob>,
     run_dir: RunDir,
     console: PathBuf,
     keeps_console: bool,
@@ -44,15 +50,16 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Makes and starts everything. To be called on a thread that lasts: the machine ends with it.
-    pub(crate) fn start(config: &SandboxConfig) -> Result<Self, SandboxError> {
+    /// Makes and starts everything. To be called on a thread that lasts: the machine ends with it. Disks that are not
+    /// whole yet are served on `runtime`.
+    pub(crate) fn start(config: &SandboxConfig, runtime: &Handle) -> Result<Self, SandboxError> {
         check_memory(config)?;
         check_ports(config)?;
         let record = config.record_channel.as_deref().map(open_record).transpose()?;
         let run_dir = RunDir::create(config.run_dir_root.as_deref())?;
         check_disk(run_dir.path())?;
         let mut steps = Vec::new();
-        let spec = machine_spec(config, run_dir.path())?;
+        let (spec, served) = machine_spec(config, run_dir.path(), runtime)?;
         steps.push((
             "prepare",
             "private run directory, firmware variables, init-data disk".into(),
@@ -78,7 +85,19 @@ impl Parts {
         };
         let console = spec.console_log.unwrap_or_default();
         let keeps_console = matches!(config.console, ConsoleLog::Keep(_));
-        Ok(Self { machine, vtpm, run_dir, console, keeps_console, cid, steps, record })
+        let held = held(config);
+        Ok(Self {
+            machine,
+            vtpm,
+            _served: served,
+            _held: held,
+            run_dir,
+            console,
+            keeps_console,
+            cid,
+            steps,
+            record,
+        })
     }
 
     /// The end of the console for an error, and a copy of all of it that stays.
@@ -144,7 +163,46 @@ fn choose_cid(trial: u32) -> u32 {
     (own & 0x3fff_ffff) | 0x1000
 }
 
-fn machine_spec(config: &SandboxConfig, run_dir: &Path) -> Result<MachineSpec, SandboxError> {
+/// Every blob of the cache that the sandbox needs.
+fn held(config: &SandboxConfig) -> Vec<Blob> {
+    let disks = config.disks.iter().filter_map(|disk| match &disk.content {
+        SealedContent::Cached(blob) => Some(blob.clone()),
+        SealedContent::File(_) => None,
+    });
+    config.documents.iter().cloned().chain(disks).collect()
+}
+
+/// A sealed block as the machine gets it: its file, or while it is not whole what serves it.
+fn disk(
+    disk: &SealedDisk,
+    socket: &Path,
+    runtime: &Handle,
+    served: &mut Vec<Served>,
+) -> Result<Disk, SandboxError> {
+    let (content, shown, size) = match &disk.content {
+        SealedContent::File(path) => {
+            let size = fs::metadata(path).map_err(SandboxError::file("look at", path))?.len();
+            (Content::File(path.clone()), path.clone(), size)
+        }
+        SealedContent::Cached(blob) => match blob.path() {
+            Some(path) => (Content::File(path.clone()), path, blob.size()),
+            None => {
+                served.push(blob.serve(runtime, socket)?);
+                (Content::Nbd(socket.to_owned()), socket.to_owned(), blob.size())
+            }
+        },
+    };
+    if size == 0 || !size.is_multiple_of(512) {
+        return Err(SandboxError::DiskSize { path: shown, size });
+    }
+    Ok(Disk { content, serial: disk_serial(&disk.digest), read_only: true })
+}
+
+fn machine_spec(
+    config: &SandboxConfig,
+    run_dir: &Path,
+    runtime: &Handle,
+) -> Result<(MachineSpec, Vec<Served>), SandboxError> {
     let variables = run_dir.join("firmware-variables");
     fs::copy(&config.guest.variables, &variables)
         .map_err(SandboxError::file("copy the firmware's variables from", &config.guest.variables))?;
@@ -154,20 +212,18 @@ fn machine_spec(config: &SandboxConfig, run_dir: &Path) -> Result<MachineSpec, S
     let init_data = run_dir.join("init-data");
     write_private(&init_data, &config.init_data_disk)?;
 
-    let mut disks = vec![Disk { path: init_data, serial: INIT_DATA_SERIAL.into(), read_only: true }];
-    for disk in &config.disks {
-        let size = fs::metadata(&disk.path).map_err(SandboxError::file("look at", &disk.path))?.len();
-        if size == 0 || !size.is_multiple_of(512) {
-            return Err(SandboxError::DiskSize { path: disk.path.clone(), size });
-        }
-        disks.push(Disk { path: disk.path.clone(), serial: disk_serial(&disk.digest), read_only: true });
+    let content = Content::File(init_data);
+    let mut disks = vec![Disk { content, serial: INIT_DATA_SERIAL.into(), read_only: true }];
+    let mut served = Vec::new();
+    for (index, sealed) in config.disks.iter().enumerate() {
+        disks.push(disk(sealed, &run_dir.join(format!("disk{index}.sock")), runtime, &mut served)?);
     }
     let console = match &config.console {
         ConsoleLog::Temporary => run_dir.join("console.log"),
         ConsoleLog::Keep(path) => path.clone(),
     };
     write_private(&console, b"")?;
-    Ok(MachineSpec {
+    let spec = MachineSpec {
         kind: Kind::Plain,
         accelerator: config.accelerator,
         vendor: Vendor::of_this_machine(),
@@ -181,13 +237,15 @@ fn machine_spec(config: &SandboxConfig, run_dir: &Path) -> Result<MachineSpec, S
         }),
         tpm: None,
         disks,
+        hot_plug_slots: 0,
         network: config.network.clone(),
         channel: Some(match config.channel {
             ChannelKind::Vsock => Channel::Vsock { cid: choose_cid(0) },
             ChannelKind::VirtioSerial => Channel::VirtioSerial,
         }),
         console_log: Some(console),
-    })
+    };
+    Ok((spec, served))
 }
 
 fn write_private(path: &Path, content: &[u8]) -> Result<(), SandboxError> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use coffer_core_channel::{Frame, Kind, Refusal, Winsize};
 use coffer_host_vmm::on_lasting_thread;
 use coffer_sys_transport::{GUEST_PORT, HostEnd, connect_host};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_util::compat::TokioAsyncReadCompatExt;
@@ -139,9 +140,10 @@ impl Sandbox {
         }
         let (sender, receiver) = oneshot::channel();
         let plan = config.clone();
+        let runtime = Handle::current();
         on_lasting_thread(move || {
             // If the caller is gone, the parts are dropped here, and with them everything that was started.
-            let _ = sender.send(Parts::start(&plan));
+            let _ = sender.send(Parts::start(&plan, &runtime));
         });
         let panicked =
             |_| SandboxError::Host { what: "start the sandbox", source: std::io::ErrorKind::Other.into() };
@@ -277,7 +279,7 @@ fn micros(duration: Duration) -> u64 {
 }
 
 async fn connect(parts: &mut Parts, config: SandboxConfig, began: Instant) -> Result<Link, SandboxError> {
-    let blobs = Blobs::new(config.layout);
+    let blobs = Blobs::new(config.layout, config.documents);
     let record = parts.record.take();
     if let Some(channel) = parts.machine.take_channel() {
         let host = |source| SandboxError::Host { what: "use the channel's socket", source };

@@ -123,6 +123,7 @@ fn boot_once(qemu: &Qemu, kernel: &Path) -> Result<(bool, String), MachineError>
         }),
         tpm: None,
         disks: Vec::new(),
+        hot_plug_slots: 0,
         network: None,
         channel: None,
         console_log: Some(console.path().to_owned()),

@@ -6,16 +6,18 @@
 
 pub mod accelerator;
 pub mod doctor;
+mod hotplug;
 mod lasting;
 mod process;
 pub mod qemu;
 mod qmp;
 mod spec;
 
+pub use hotplug::Attached;
 pub use lasting::{lasting, on_lasting_thread};
 pub use process::{Machine, MachineError, Qemu, Running, Vmm};
 pub use qmp::{Qmp, QmpError, Status};
 pub use spec::{
-    Accelerator, Channel, Disk, Firmware, Forward, Kind, LinuxBoot, MachineSpec, QuoteService, SnpGuest,
-    TdxGuest, UserNetwork, Vendor,
+    Accelerator, Channel, Content, Disk, Firmware, Forward, Kind, LinuxBoot, MachineSpec, QuoteService,
+    SnpGuest, TdxGuest, UserNetwork, Vendor,
 };

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
 
+use crate::hotplug::{Attached, Slots};
 use crate::qemu;
 use crate::qmp::{Qmp, QmpError, Status};
-use crate::spec::{Channel, MachineSpec};
+use crate::spec::{Channel, Disk, MachineSpec};
 
 /// How long QEMU may take to answer on its monitor.
 const MONITOR_PATIENCE: Duration = Duration::from_secs(20);
@@ -36,6 +37,10 @@ pub trait Machine: Send {
     fn status(&mut self) -> Result<Status, MachineError>;
     /// Presses the power button; the guest may ignore it.
     fn power_down(&mut self) -> Result<(), MachineError>;
+    /// Attaches a disk while it runs, in a slot that its specification has for that.
+    fn attach(&mut self, disk: &Disk) -> Result<Attached, MachineError>;
+    /// Takes a disk away. The guest lets it go; one that does not within `patience` keeps it.
+    fn detach(&mut self, disk: &Attached, patience: Duration) -> Result<(), MachineError>;
     /// Its end, if it has ended.
     fn try_wait(&mut self) -> Result<Option<ExitStatus>, MachineError>;
     /// Waits for its end, at most so long.
@@ -75,6 +80,18 @@ pub enum MachineError {
         status: String,
         /// Its last errors.
         errors: String,
+    },
+    /// Every slot for disks has one.
+    #[error("the machine's {slots} slots for disks are taken; detach one, or give the machine more slots")]
+    NoSlot {
+        /// How many slots there are.
+        slots: usize,
+    },
+    /// The guest keeps a disk.
+    #[error("the guest did not let the disk go within {} s; unmount it there and try again", waited.as_secs())]
+    NotDetached {
+        /// How long it was waited for.
+        waited: Duration,
     },
     /// The monitor failed.
     #[error(transparent)]
@@ -155,7 +172,9 @@ impl Qemu {
         // The command holds the machine's ends of the sockets; without them QEMU's end is seen as end of file.
         drop(command);
         match Qmp::connect(monitor, MONITOR_PATIENCE) {
-            Ok(monitor) => Ok(Running { child, monitor, channel, errors, ended: None }),
+            Ok(monitor) => {
+                Ok(Running { child, monitor, channel, errors, ended: None, slots: Slots::of(spec) })
+            }
             Err(_) => {
                 // Killing it changes nothing where it has ended already; its status and its errors say why.
                 let _ = child.kill();
@@ -179,6 +198,7 @@ pub struct Running {
     channel: Option<UnixStream>,
     errors: File,
     ended: Option<ExitStatus>,
+    slots: Slots,
 }
 
 impl Machine for Running {
@@ -196,6 +216,14 @@ impl Machine for Running {
 
     fn power_down(&mut self) -> Result<(), MachineError> {
         Ok(self.monitor.power_down()?)
+    }
+
+    fn attach(&mut self, disk: &Disk) -> Result<Attached, MachineError> {
+        self.slots.attach(&mut self.monitor, disk)
+    }
+
+    fn detach(&mut self, disk: &Attached, patience: Duration) -> Result<(), MachineError> {
+        self.slots.detach(&mut self.monitor, disk, patience)
     }
 
     fn try_wait(&mut self) -> Result<Option<ExitStatus>, MachineError> {

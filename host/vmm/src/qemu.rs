@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use base64::Engine as _;
 
 use crate::spec::{
-    Accelerator, Channel, Disk, Firmware, Kind, MachineFile, MachineSpec, QuoteService, SnpGuest, Vendor,
+    Accelerator, Channel, Content, Disk, Firmware, Kind, MachineFile, MachineSpec, QuoteService, SnpGuest,
+    Vendor,
 };
 
 /// The first descriptor number; high, so that it never meets one that the starting process needs for itself.
@@ -46,6 +47,7 @@ pub fn command_line(spec: &MachineSpec) -> Vec<String> {
         line.two("-chardev", format!("file,id=console,path={},append=on", escape(&log.to_string_lossy())));
         line.two("-serial", "chardev:console");
     }
+    line.hot_plug(spec);
     line.arguments
 }
 
@@ -60,6 +62,11 @@ pub(crate) fn first_file(spec: &MachineSpec) -> i32 {
         Some(Channel::VirtioSerial) => CHANNEL_DESCRIPTOR + 1,
         _ => CHANNEL_DESCRIPTOR,
     }
+}
+
+/// The name of the port of a slot for hot-plugged disks.
+pub(crate) fn hot_plug_port(slot: u8) -> String {
+    format!("port{slot}")
 }
 
 struct Line<'a> {
@@ -184,13 +191,36 @@ impl Line<'_> {
     }
 
     fn disk(&mut self, index: usize, disk: &Disk) {
-        let file = self.next_file_set();
         let mode = if disk.read_only { "on" } else { "off" };
+        let file = match &disk.content {
+            Content::File(_) => format!("file.driver=file,file.filename={}", self.next_file_set()),
+            Content::Nbd(socket) => {
+                let socket = escape(&socket.to_string_lossy());
+                format!("file.driver=nbd,file.server.type=unix,file.server.path={socket}")
+            }
+        };
         self.two(
             "-blockdev",
-            format!("driver=raw,node-name=disk{index},read-only={mode},file.driver=file,file.filename={file},file.read-only={mode}"),
+            format!("driver=raw,node-name=disk{index},read-only={mode},{file},file.read-only={mode}"),
         );
         self.two("-device", format!("virtio-blk-pci,drive=disk{index},serial={}", escape(&disk.serial)));
+    }
+
+    /// Last, so that no other device has another address because of them.
+    fn hot_plug(&mut self, spec: &MachineSpec) {
+        let slots = spec.hot_plug_slots.min(MachineSpec::MAX_HOT_PLUG_SLOTS);
+        if slots > 0 {
+            // The ports' own signals instead of ACPI's: the firmware's tables then name no slot.
+            self.two("-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off");
+        }
+        for slot in 0..slots {
+            let number = slot.saturating_add(1);
+            let port = hot_plug_port(slot);
+            self.two(
+                "-device",
+                format!("pcie-root-port,id={port},bus=pcie.0,chassis={number},slot={number}"),
+            );
+        }
     }
 
     fn network(&mut self, spec: &MachineSpec) {

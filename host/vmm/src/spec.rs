@@ -26,6 +26,9 @@ pub struct MachineSpec {
     pub tpm: Option<PathBuf>,
     /// Disks, in the order in which the guest sees them.
     pub disks: Vec<Disk>,
+    /// Slots for disks that are attached while it runs, up to [`MachineSpec::MAX_HOT_PLUG_SLOTS`]. Each is a PCIe root
+    /// port, which the guest's firmware sees; a machine without slots is the one that measurements are predicted for.
+    pub hot_plug_slots: u8,
     /// User-mode networking, if the machine has a network.
     pub network: Option<UserNetwork>,
     /// The channel between host and guest, if there is one.
@@ -144,12 +147,21 @@ pub struct LinuxBoot {
 /// A disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
-    /// The file.
-    pub path: PathBuf,
+    /// Where its bytes are.
+    pub content: Content,
     /// The serial number by which the guest finds it: at most 20 letters, digits, `-`, `_` or `.`.
     pub serial: String,
     /// Whether the guest may write it.
     pub read_only: bool,
+}
+
+/// Where a disk's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// In a file.
+    File(PathBuf),
+    /// Behind a unix socket on which somebody serves a network block device, already listening.
+    Nbd(PathBuf),
 }
 
 /// User-mode networking: the guest reaches out, and is reached only through `forwards`.
@@ -192,6 +204,8 @@ pub(crate) struct MachineFile<'a> {
 impl MachineSpec {
     /// The name of the virtio-serial port that is the channel.
     pub const CHANNEL_PORT: &'static str = "coffer.channel";
+    /// More slots than these do not fit beside the other devices of the machine's one bus.
+    pub const MAX_HOT_PLUG_SLOTS: u8 = 16;
 
     /// The files that the machine gets as descriptors, in the order of their numbers.
     pub(crate) fn files(&self) -> Vec<MachineFile<'_>> {
@@ -212,7 +226,9 @@ impl MachineSpec {
             }
         }
         for disk in &self.disks {
-            add(disk.path.as_path(), !disk.read_only, "disk");
+            if let Content::File(path) = &disk.content {
+                add(path.as_path(), !disk.read_only, "disk");
+            }
         }
         files
     }

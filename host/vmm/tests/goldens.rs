@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use coffer_host_vmm::{
-    Accelerator, Channel, Disk, Firmware, Forward, Kind, LinuxBoot, MachineSpec, QuoteService, SnpGuest,
-    TdxGuest, UserNetwork, Vendor, qemu,
+    Accelerator, Channel, Content, Disk, Firmware, Forward, Kind, LinuxBoot, MachineSpec, QuoteService,
+    SnpGuest, TdxGuest, UserNetwork, Vendor, qemu,
 };
 
 fn plain() -> MachineSpec {
@@ -24,9 +24,18 @@ fn plain() -> MachineSpec {
         }),
         tpm: Some("/run/c/tpm,1.sock".into()),
         disks: vec![
-            Disk { path: "/run/c/init-data".into(), serial: "coffer-initdata".into(), read_only: true },
-            Disk { path: "/run/c/scratch".into(), serial: "scratch".into(), read_only: false },
+            Disk {
+                content: Content::File("/run/c/init-data".into()),
+                serial: "coffer-initdata".into(),
+                read_only: true,
+            },
+            Disk {
+                content: Content::File("/run/c/scratch".into()),
+                serial: "scratch".into(),
+                read_only: false,
+            },
         ],
+        hot_plug_slots: 0,
         network: Some(UserNetwork {
             forwards: vec![
                 Forward { host: "127.0.0.1:8080".parse().unwrap(), guest_port: 80 },
@@ -107,6 +116,23 @@ fn snp_is_as_written() {
     check("snp", &confidential(Kind::Snp(guest.clone())));
     let signed = SnpGuest { id_block: Some(("QkxPQ0s=".into(), "QVVUSA==".into())), ..guest };
     check("snp-id-block", &confidential(Kind::Snp(signed)));
+}
+
+#[test]
+fn a_served_disk_and_slots_for_others_add_to_the_line_and_change_nothing_else() {
+    let mut spec = plain();
+    let disk =
+        Disk { content: Content::Nbd("/run/c/disk,0.sock".into()), serial: "served".into(), read_only: true };
+    spec.disks.push(disk);
+    spec.hot_plug_slots = 2;
+    check("plain-served-slots", &spec);
+    let without = qemu::command_line(&plain());
+    let with = qemu::command_line(&spec);
+    let mut rest = with.iter();
+    assert!(without.iter().all(|argument| rest.any(|other| other == argument)), "{with:?}");
+    let all = MachineSpec { hot_plug_slots: u8::MAX, ..plain() };
+    let ports = qemu::command_line(&all).iter().filter(|word| word.starts_with("pcie-root-port")).count();
+    assert_eq!(ports, usize::from(MachineSpec::MAX_HOT_PLUG_SLOTS));
 }
 
 #[test]

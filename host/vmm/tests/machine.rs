@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use coffer_host_vmm::{
-    Accelerator, Channel, Disk, Firmware, Kind, Machine, MachineError, MachineSpec, Qemu, Vendor, lasting,
+    Accelerator, Channel, Content, Disk, Firmware, Kind, Machine, MachineError, MachineSpec, Qemu, Vendor,
+    lasting,
 };
 
 /// Set for the process that is killed while it owns a machine.
@@ -27,6 +28,7 @@ fn idle() -> MachineSpec {
         linux: None,
         tpm: None,
         disks: Vec::new(),
+        hot_plug_slots: 0,
         network: Some(Default::default()),
         channel: Some(Channel::VirtioSerial),
         console_log: None,
@@ -72,9 +74,60 @@ fn a_machine_starts_from_a_thread_that_ends_and_lives_on() {
 
 #[test]
 fn a_disk_that_is_not_there_is_named() {
-    let disk = Disk { path: "/nonexistent/disk".into(), serial: "x".into(), read_only: true };
+    let disk =
+        Disk { content: Content::File("/nonexistent/disk".into()), serial: "x".into(), read_only: true };
     let error = start(MachineSpec { disks: vec![disk], ..idle() }).err().unwrap();
     assert!(error.to_string().contains("disk /nonexistent/disk"), "{error}");
+}
+
+fn disk(path: &Path, serial: &str) -> Disk {
+    Disk { content: Content::File(path.to_owned()), serial: serial.into(), read_only: true }
+}
+
+#[test]
+fn disks_come_and_go_while_the_machine_runs() {
+    if !installed() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk");
+    std::fs::write(&path, vec![0x5a; 1 << 20]).unwrap();
+    let mut machine = start(MachineSpec { hot_plug_slots: 2, ..idle() }).unwrap();
+    let holds = |machine: &coffer_host_vmm::Running| {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", machine.process_id())).unwrap();
+        let at = |entry: std::io::Result<std::fs::DirEntry>| std::fs::read_link(entry.unwrap().path());
+        open.filter_map(|entry| at(entry).ok()).any(|target| target == path)
+    };
+    assert!(!holds(&machine));
+    let first = machine.attach(&disk(&path, "one")).unwrap();
+    let second = machine.attach(&disk(&path, "two")).unwrap();
+    assert!(holds(&machine));
+    match machine.attach(&disk(&path, "three")) {
+        Err(MachineError::NoSlot { slots: 2 }) => {}
+        other => panic!("expected no slot, found {other:?}"),
+    }
+    machine.detach(&first, PATIENCE).unwrap();
+    // A disk that cannot be attached leaves its slot free.
+    let absent = machine.attach(&disk(Path::new("/nonexistent/disk"), "x")).unwrap_err();
+    assert!(absent.to_string().contains("/nonexistent/disk"), "{absent}");
+    let unserved = Disk { content: Content::Nbd("/nonexistent/socket".into()), ..disk(&path, "x") };
+    let refused = machine.attach(&unserved).unwrap_err();
+    assert!(refused.to_string().contains("blockdev-add"), "{refused}");
+    let third = machine.attach(&disk(&path, "three")).unwrap();
+    machine.detach(&second, PATIENCE).unwrap();
+    machine.detach(&third, PATIENCE).unwrap();
+    assert!(!holds(&machine), "the file is still open in the machine");
+    assert!(machine.status().unwrap().running);
+}
+
+#[test]
+fn a_machine_without_slots_takes_no_disk() {
+    if !installed() {
+        return;
+    }
+    let mut machine = start(idle()).unwrap();
+    let refused = machine.attach(&disk(Path::new("/dev/null"), "x")).unwrap_err();
+    assert!(matches!(refused, MachineError::NoSlot { slots: 0 }), "{refused}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use coffer_core_seal::sealed::{BlockKey, seal};
 use coffer_core_seal::tree::{Extent, Kind, Meta, Node, Tree};
 use coffer_core_seal::verity::TreeBuilder;
 use coffer_host_vmm::{
-    Accelerator, Disk, Firmware, Kind as Machine, LinuxBoot, MachineSpec, Qemu, Vendor, Vmm, lasting,
+    Accelerator, Content, Disk, Firmware, Kind as Machine, LinuxBoot, MachineSpec, Qemu, Vendor, Vmm, lasting,
 };
 use coffer_tools_guest_image::{BuildSpec, GUEST_MODULES, Kernel, build};
 
@@ -49,7 +49,7 @@ pub(crate) fn measure(guest: &Path, kernel: &Path) -> Result<()> {
     );
     let console = folder.path().join("console");
     File::create(&console)?;
-    let disk = |name: &str| Disk { path: folder.path().join(name), serial: name.into(), read_only: true };
+    let disk = |name: &str| Disk { content: Content::File(folder.path().join(name)), serial: name.into(), read_only: true };
     let spec = MachineSpec {
         kind: Machine::Plain,
         accelerator: Accelerator::SoftwareEmulation,
@@ -60,6 +60,7 @@ pub(crate) fn measure(guest: &Path, kernel: &Path) -> Result<()> {
         linux: Some(LinuxBoot { kernel: kernel.image.clone(), initrd: Some(initrd), command_line }),
         tpm: None,
         disks: vec![disk("plain"), disk("sealed")],
+        hot_plug_slots: 0,
         network: None,
         channel: None,
         console_log: Some(console.clone()),

@@ -8,5 +8,5 @@ mod processes;
 mod world;
 
 pub use image::{CANARY, PAGE, busybox_layout};
-pub use processes::{Ends, Registry, children_of, lives, name_of, wait_for};
+pub use processes::{Counted, Ends, Registry, children_of, lives, name_of, wait_for};
 pub use world::{Outcome, World};

@@ -1,10 +1,12 @@
 //! Processes that end with their test.
 
 use std::fs;
-use std::io::Read;
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -101,6 +103,54 @@ pub fn lives(id: u32) -> bool {
 /// What a process is called.
 pub fn name_of(id: u32) -> String {
     fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default().trim().to_string()
+}
+
+/// A way to a loopback port that counts what comes back on it.
+pub struct Counted {
+    /// The port that leads there.
+    pub port: u16,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Counted {
+    /// Leads to `port` for as long as this process lives.
+    pub fn to(port: u16) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let own = listener.local_addr()?.port();
+        let bytes = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&bytes);
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+                let (Ok(back), Ok(ahead)) = (client.try_clone(), server.try_clone()) else { continue };
+                let counter = Arc::clone(&counter);
+                std::thread::spawn(move || pass(client, server, |_| {}));
+                std::thread::spawn(move || {
+                    pass(ahead, back, |count| {
+                        counter.fetch_add(count, Ordering::SeqCst);
+                    });
+                });
+            }
+        });
+        Ok(Self { port: own, bytes })
+    }
+
+    /// How many bytes came back so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::SeqCst)
+    }
+}
+
+/// Passes bytes on until either end is gone.
+fn pass(mut from: TcpStream, mut to: TcpStream, mut count: impl FnMut(u64)) {
+    let mut piece = vec![0; 64 << 10];
+    while let Ok(read @ 1..) = from.read(&mut piece) {
+        count(read as u64);
+        if to.write_all(piece.get(..read).unwrap_or_default()).is_err() {
+            break;
+        }
+    }
+    let _gone = to.shutdown(Shutdown::Both);
 }
 
 /// Debian's registry on a loopback port.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use coffer_lab_e2e::{
-    CANARY, Ends, Outcome, PAGE, Registry, World, busybox_layout, children_of, lives, name_of, wait_for,
+    CANARY, Counted, Ends, Outcome, PAGE, Registry, World, busybox_layout, children_of, lives, name_of,
+    wait_for,
 };
 
 /// What `coffer run` ends with when guest or broker refused.
@@ -133,6 +134,53 @@ fn an_unsealed_image_from_a_registry_runs_by_its_pinned_digest_with_input() -> R
         "{said}{}",
         String::from_utf8_lossy(&out.stderr)
     );
+    Ok(())
+}
+
+#[test]
+fn a_sealed_image_of_a_registry_runs_from_the_host_s_cache_is_transferred_once_and_a_lying_cache_is_caught()
+-> Result<()> {
+    let Some(world) = World::enter() else { return Ok(()) };
+    let Some(registry) = Registry::start(&world.path("registry-cached"))? else { return Ok(()) };
+    let counted = Counted::to(registry.port)?;
+    let image = format!("docker://127.0.0.1:{}/lab/web:1", counted.port);
+    world.done(&format!("image seal oci:plain/web:latest --to {image} --key kbs:///lab/image-key/cached"))?;
+    world.done(&format!("image sign {image} --key image.key"))?;
+    let run = format!(
+        "run {image} --signer image.pub --enroll --timeline --cache-dir cached -- cat /srv/index.html"
+    );
+    let pushed = counted.bytes();
+
+    // The first guest reads the disk while it comes.
+    let outcome = world.run(&run)?;
+    ensure!(outcome.code == Some(0) && outcome.out.contains(PAGE), "{}{}", outcome.out, outcome.err);
+    let first = counted.bytes() - pushed;
+    world.done(&format!("cache fill {image} --cache-dir cached"))?;
+    let listed: serde_json::Value =
+        serde_json::from_str(&world.done("cache list --cache-dir cached --output json")?)?;
+    let sizes = || listed.as_array().into_iter().flatten().filter_map(|entry| entry["size"].as_u64());
+    let sealed = sizes().max().context("the cache is empty")?;
+    ensure!(first > 100_000, "the first guest read {first} bytes, which is no image");
+    let filled = counted.bytes() - pushed;
+    ensure!(filled < sealed + sealed / 20 + 100_000, "{filled} bytes came for an image of {sealed}");
+
+    // The second one has a file, and the registry is only asked what the tags stand for.
+    let before = counted.bytes();
+    let outcome = world.run(&run)?;
+    ensure!(outcome.code == Some(0) && outcome.out.contains(PAGE), "{}{}", outcome.out, outcome.err);
+    let second = counted.bytes() - before;
+    ensure!(second < 4096, "the second guest's start transferred {second} bytes");
+
+    let digest = listed.as_array().into_iter().flatten().find(|entry| entry["size"].as_u64() == Some(sealed));
+    let digest = digest.and_then(|entry| entry["digest"].as_str()).context("no digest")?.to_owned();
+    let blob = world.path("cached/blobs").join(digest.replace(':', "/"));
+    let mut changed = fs::read(&blob)?;
+    changed[1024] ^= 1;
+    fs::remove_file(&blob)?;
+    fs::write(&blob, &changed)?;
+    refused(&world.run(&run)?, "image.corrupt")?;
+    let removed = world.done("cache verify --cache-dir cached")?;
+    ensure!(removed.contains(&digest), "{removed}");
     Ok(())
 }
 

@@ -282,6 +282,23 @@ pub(crate) fn config_seeds() -> Vec<Vec<u8>> {
     ]
 }
 
+/// A registry's challenge, and a token service's reply.
+pub fn bearer_challenge(data: &[u8]) {
+    if let Some(challenge) = std::str::from_utf8(data).ok().and_then(coffer_core_oci::Challenge::parse) {
+        assert!(challenge.query("a/b").iter().any(|(name, _)| *name == "scope"));
+    }
+    assert_ne!(coffer_core_oci::challenge::read_token(data).as_deref(), Some(""));
+}
+
+pub(crate) fn challenge_seeds() -> Vec<Vec<u8>> {
+    let challenge = br#"Bearer realm="https://auth.example/token",service="registry.example",scope="repository:a/b:pull""#;
+    vec![
+        challenge.to_vec(),
+        b"bearer realm=https://x/t, error=y".to_vec(),
+        br#"{"token":"a","expires_in":300}"#.to_vec(),
+    ]
+}
+
 pub(crate) fn cosign_seeds() -> Vec<Vec<u8>> {
     vec![Payload::new(Digest::sha256(b""), "registry/a").to_bytes().unwrap(), PUBLIC_KEY.as_bytes().to_vec()]
 }

@@ -20,6 +20,7 @@ mod initdata;
 mod launch;
 mod machine;
 pub mod mutate;
+mod nbd;
 mod nvidia;
 mod protocol;
 mod services;
@@ -38,12 +39,13 @@ pub use dcap::{dcap_document, dcap_quote, event_log_claims, x509_document};
 pub use evidence::{event_log, tpm_attest, tpm_evidence, tpm_public, tpm_signature};
 pub use forwarded::forwarded_for;
 pub use images::{
-    cosign, erofs_image, image_config, key_provider, keywrap_message, layer_tar, oci_document, oci_reference,
-    ocicrypt_annotations, sealed_annotations, sealed_blob,
+    bearer_challenge, cosign, erofs_image, image_config, key_provider, keywrap_message, layer_tar, oci_document,
+    oci_reference, ocicrypt_annotations, sealed_annotations, sealed_blob,
 };
 pub use initdata::{guest_config, init_data_annotation, init_data_disk, init_data_toml};
 pub use launch::{launch_enclave, launch_firmware, launch_igvm, launch_reference};
 pub use machine::{nsm_response, runtime_event};
+pub use nbd::nbd;
 pub use nvidia::{nvidia_evidence, nvidia_ocsp, nvidia_report, nvidia_rim};
 pub use protocol::{
     jwe_open, jwk, jwks, jws_verify, kbs_attest, kbs_auth, kbs_cookie, kbs_reply, passport, resource_uri,
@@ -113,6 +115,8 @@ targets! {
     image_config: images::config_seeds,
     cosign: images::cosign_seeds,
     channel_frames: channel::seeds,
+    nbd: nbd::seeds,
+    bearer_challenge: images::challenge_seeds,
     dcap_quote: dcap::quote_seeds,
     dcap_document: dcap::document_seeds,
     x509_document: dcap::x509_seeds,

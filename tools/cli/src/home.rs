@@ -1,7 +1,7 @@
 //! Where this user's things are: the guest, the local broker, and how to reach a broker.
 //!
 //! `COFFER_HOME` (default `$XDG_DATA_HOME/coffer`, then `~/.local/share/coffer`) holds `guest/`, `broker/`,
-//! `vtpm-ca/`, `cache/` and `client.toml`. Nothing here is read from the current folder.
+//! `vtpm-ca/`, `cache/`, `blobs/`, `registries.toml` and `client.toml`. Nothing here is read from the current folder.
 
 use std::path::{Path, PathBuf};
 
@@ -126,6 +126,16 @@ impl Home {
     /// What can be fetched or made again.
     pub(crate) fn cache(&self) -> PathBuf {
         self.0.join("cache")
+    }
+
+    /// The cache of images' blobs.
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.0.join("blobs")
+    }
+
+    /// How this host reaches registries.
+    pub(crate) fn registries(&self) -> PathBuf {
+        self.0.join("registries.toml")
     }
 
     /// The cache of collateral.

@@ -10,11 +10,13 @@ use coffer_core_initdata::{
     SignatureRule, registry_roots_entry,
 };
 use coffer_core_oci::sealed::SealedBlock;
-use coffer_host_sandbox::SealedDisk;
+use coffer_host_cache::{Blob, Cache, CacheError};
+use coffer_host_sandbox::{SealedContent, SealedDisk};
 use coffer_host_vmm::qemu;
 use coffer_tools_images::{Layout, Source, Transport, resolve};
 use serde_json::json;
 
+use crate::cache::coded;
 use crate::{Context, block_on, image};
 
 /// The container that the guest may run: shared by `coffer init-data` and `coffer run`.
@@ -96,7 +98,18 @@ pub(crate) struct Found {
     pub(crate) disks: Vec<SealedDisk>,
     /// The layout whose blobs the guest may ask for.
     pub(crate) layout: Option<PathBuf>,
+    /// Blobs of the cache that the guest may ask for.
+    pub(crate) documents: Vec<Blob>,
     digest: Digest,
+    named: Named,
+}
+
+/// What the image's name says of it.
+enum Named {
+    /// A signature can be over it.
+    InRegistry,
+    /// It is a folder of this machine, which no signature names.
+    InLayout,
 }
 
 impl Wanted {
@@ -114,7 +127,9 @@ impl Wanted {
                 },
                 disks: Vec::new(),
                 layout: None,
+                documents: Vec::new(),
                 digest,
+                named: Named::InRegistry,
             }),
             Source::Layout(folder, tag) => {
                 let layout = Layout::open(folder)?;
@@ -124,29 +139,19 @@ impl Wanted {
                     .iter()
                     .map(|(layer, _)| SealedDisk {
                         digest: layer.digest,
-                        path: layout.blob_path(&layer.digest),
+                        content: SealedContent::File(layout.blob_path(&layer.digest)),
                     })
                     .collect();
                 let base =
                     folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                 Ok(Found {
                     name: format!("{base}:{}", tag.as_deref().unwrap_or("latest")),
-                    source: ImageSource::Host {
-                        manifest: digest.to_string(),
-                        signatures: signatures
-                            .iter()
-                            .map(|descriptor| descriptor.digest.to_string())
-                            .collect(),
-                        disks: disks
-                            .iter()
-                            .map(|disk| {
-                                (disk.digest.to_string(), coffer_host_sandbox::disk_serial(&disk.digest))
-                            })
-                            .collect(),
-                    },
+                    source: on_host(&digest, signatures.iter().map(|signature| &signature.digest), &disks),
                     disks,
                     layout: Some(std::path::absolute(folder)?),
+                    documents: Vec::new(),
                     digest,
+                    named: Named::InLayout,
                 })
             }
             Source::Archive(_) => bail!(
@@ -157,14 +162,42 @@ impl Wanted {
         }
     }
 
+    /// Finds the image through the host's cache, if it is a sealed one of a registry: then the guest reads it from
+    /// there. `None` leaves it to [`Self::find`].
+    pub(crate) async fn find_cached(&self, open: impl FnOnce() -> Result<Cache>) -> Result<Option<Found>> {
+        let Source::Registry(reference, transport) = image::source(&self.image, self.plain_http)? else {
+            return Ok(None);
+        };
+        let image = match open()?.image(&reference, transport == Transport::InsecurePlainHttp).await {
+            Ok(image) => image,
+            // The owner's credentials may open what the host may not have, and the guest sees for itself.
+            Err(error @ (CacheError::Registry { .. } | CacheError::Missing { .. })) => {
+                eprintln!("coffer: the cache is not used: {error}");
+                return Ok(None);
+            }
+            Err(error) => return Err(coded(error)),
+        };
+        let Some(sealed) = image.sealed else { return Ok(None) };
+        let disks = vec![SealedDisk { digest: *sealed.digest(), content: SealedContent::Cached(sealed) }];
+        Ok(Some(Found {
+            name: reference.to_string(),
+            source: on_host(&image.digest, image.signatures.iter(), &disks),
+            disks,
+            layout: None,
+            documents: image.documents,
+            digest: image.chosen,
+            named: Named::InRegistry,
+        }))
+    }
+
     /// The init-data that lets the guest run exactly this.
     pub(crate) fn init_data(&self, context: &Context, found: &Found) -> Result<InitData> {
         let signers = texts(&self.signer)?;
         // A signature in a layout names no repository, so the digest is pinned there besides.
-        let (signature, digest) = match (signers.is_empty(), &found.source) {
+        let (signature, digest) = match (signers.is_empty(), &found.named) {
             (true, _) => (SignatureRule::DigestOnly, Some(found.digest)),
-            (false, ImageSource::Host { .. }) => (SignatureRule::Required, Some(found.digest)),
-            (false, ImageSource::Registry { .. }) => (SignatureRule::Required, None),
+            (false, Named::InLayout) => (SignatureRule::Required, Some(found.digest)),
+            (false, Named::InRegistry) => (SignatureRule::Required, None),
         };
         let (attestation, broker) = match self.insecure_no_attestation {
             true => (Attestation::InsecureNone, None),
@@ -192,6 +225,20 @@ impl Wanted {
             builder = builder.entry(DATA_HUB, registry_roots_entry(&texts(&self.registry_ca)?)?);
         }
         Ok(builder.build()?)
+    }
+}
+
+/// Where the guest finds an image that the host serves.
+fn on_host<'a>(
+    manifest: &Digest,
+    signatures: impl Iterator<Item = &'a Digest>,
+    disks: &[SealedDisk],
+) -> ImageSource {
+    let disk = |disk: &SealedDisk| (disk.digest.to_string(), coffer_host_sandbox::disk_serial(&disk.digest));
+    ImageSource::Host {
+        manifest: manifest.to_string(),
+        signatures: signatures.map(Digest::to_string).collect(),
+        disks: disks.iter().map(disk).collect(),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod admin;
 mod broker;
+mod cache;
 mod cluster;
 mod collateral;
 mod doctor;
@@ -109,6 +110,8 @@ enum Command {
     Cluster(cluster::Command),
     /// Fetch, import and list collateral: TCB info, revocation lists, endorsements.
     Collateral(collateral::Options),
+    /// List, fill, verify and prune this host's cache of images' blobs.
+    Cache(cache::Options),
     /// Run an image in a sandbox.
     Run(run::Options),
     /// Say why an attestation was accepted or refused: every check, expected and found.
@@ -179,6 +182,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Operator(command) => operator::run(&context, command)?,
         Command::Cluster(command) => cluster::run(&context, command)?,
         Command::Collateral(options) => collateral::run(&context, options)?,
+        Command::Cache(options) => cache::run(&context, options)?,
         Command::Run(options) => return run::run(&context, options),
         Command::Explain(options) => return explain::run(&context, &options),
         Command::Broker(options) => broker::run(&context, &options)?,

@@ -24,7 +24,7 @@ use crate::guest::Guest;
 use crate::init_data::{Found, Wanted};
 use crate::output::progress;
 use crate::terminal::{self, Raw};
-use crate::{Context, block_on, explain, measure};
+use crate::{Context, block_on, cache, explain, measure};
 
 /// What `coffer run` ends with when guest or broker refused.
 const REFUSED: u8 = 120;
@@ -38,6 +38,11 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) struct Options {
     #[command(flatten)]
     wanted: Wanted,
+    /// Let the guest pull the image into its own memory, instead of serving it from this host's cache.
+    #[arg(long)]
+    no_cache: bool,
+    #[command(flatten)]
+    cache: cache::Place,
     /// The init-data that `coffer init-data` wrote. Without it, it is made from the other options.
     #[arg(long, value_name = "FILE")]
     init_data: Option<PathBuf>,
@@ -70,7 +75,16 @@ pub(crate) struct Options {
 
 pub(crate) fn run(context: &Context, options: Options) -> Result<ExitCode> {
     let guest = Guest::built(&context.home)?;
-    let found = options.wanted.find(context)?;
+    // No `block_on` here: a blocked read of standard input must not hold the process back at its end.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let cached = match options.no_cache {
+        true => None,
+        false => runtime.block_on(options.wanted.find_cached(|| options.cache.open(context)))?,
+    };
+    let found = match cached {
+        Some(found) => found,
+        None => options.wanted.find(context)?,
+    };
     let init_data = match &options.init_data {
         Some(file) => {
             let text = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
@@ -94,8 +108,6 @@ pub(crate) fn run(context: &Context, options: Options) -> Result<ExitCode> {
     let config = config(context, &options, &guest, &found, &init_data)?;
     let lends_terminal = options.wanted.terminal;
     let input = sends_input(&options);
-    // No `block_on` here: a blocked read of standard input must not hold the process back at its end.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(drive(config, input, lends_terminal, timeline));
     runtime.shutdown_background();
     match ended {
@@ -137,6 +149,7 @@ fn config(
         init_data_disk: init_data.to_disk()?,
         disks: found.disks.clone(),
         layout: found.layout.clone(),
+        documents: found.documents.clone(),
         network: Some(UserNetwork { forwards: options.publish.clone() }),
         console,
         run_dir_root: None,

@@ -1,20 +1,19 @@
 //! Bearer challenges and tokens (distribution specification, token authentication; RFC 6750, section 3).
 
-use reqwest::Url;
 use serde::Deserialize;
 
 /// What a registry asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Challenge {
+pub struct Challenge {
     /// Where tokens are given.
-    pub(super) realm: String,
+    pub realm: String,
     service: Option<String>,
     scope: Option<String>,
 }
 
 impl Challenge {
     /// Reads `WWW-Authenticate: Bearer realm="…",service="…",scope="…"`.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let (scheme, mut rest) = text.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("bearer") {
             return None;
@@ -36,22 +35,16 @@ impl Challenge {
         Some(Self { realm: realm?, service, scope })
     }
 
-    /// Where to ask for a token that may pull this repository.
-    pub(super) fn url(&self, repository: &str) -> Result<Url, String> {
-        let mut url = Url::parse(&self.realm).map_err(|why| why.to_string())?;
+    /// The query to add to [`Self::realm`] when asking for a token that may pull this repository.
+    pub fn query(&self, repository: &str) -> Vec<(&'static str, String)> {
         let scope = self.scope.clone().unwrap_or_else(|| format!("repository:{repository}:pull"));
-        let mut query = url.query_pairs_mut();
-        if let Some(service) = &self.service {
-            query.append_pair("service", service);
-        }
-        query.append_pair("scope", &scope);
-        drop(query);
-        Ok(url)
+        let service = self.service.iter().map(|service| ("service", service.clone()));
+        service.chain([("scope", scope)]).collect()
     }
 }
 
-/// The token in a reply.
-pub(super) fn read(body: &[u8]) -> Option<String> {
+/// The token in a token service's reply.
+pub fn read_token(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Reply {
         token: Option<String>,
@@ -69,13 +62,11 @@ mod tests {
     fn a_bearer_challenge_is_read_and_others_are_not() {
         let text = r#"Bearer realm="https://auth.example/token",service="registry.example",scope="repository:a/b:pull""#;
         let challenge = Challenge::parse(text).expect("challenge");
-        let url = challenge.url("a/b").expect("url");
-        assert_eq!(
-            url.as_str(),
-            "https://auth.example/token?service=registry.example&scope=repository%3Aa%2Fb%3Apull"
-        );
+        assert_eq!(challenge.realm, "https://auth.example/token");
+        let scope = || ("scope", "repository:a/b:pull".to_owned());
+        assert_eq!(challenge.query("c"), [("service", "registry.example".to_owned()), scope()]);
         let short = Challenge::parse("bearer realm=\"https://x/t\"").expect("challenge");
-        assert!(short.url("a/b").expect("url").as_str().ends_with("scope=repository%3Aa%2Fb%3Apull"));
+        assert_eq!(short.query("a/b"), [scope()]);
         assert_eq!(Challenge::parse(r#"Basic realm="x""#), None);
         assert_eq!(Challenge::parse("Bearer service=\"x\""), None);
         assert_eq!(Challenge::parse("Bearer realm=\"x"), None);
@@ -83,9 +74,9 @@ mod tests {
 
     #[test]
     fn a_token_has_either_name() {
-        assert_eq!(read(br#"{"token":"a"}"#).as_deref(), Some("a"));
-        assert_eq!(read(br#"{"access_token":"b","expires_in":300}"#).as_deref(), Some("b"));
-        assert_eq!(read(br#"{"token":""}"#), None);
-        assert_eq!(read(b"no"), None);
+        assert_eq!(read_token(br#"{"token":"a"}"#).as_deref(), Some("a"));
+        assert_eq!(read_token(br#"{"access_token":"b","expires_in":300}"#).as_deref(), Some("b"));
+        assert_eq!(read_token(br#"{"token":""}"#), None);
+        assert_eq!(read_token(b"no"), None);
     }
 }
