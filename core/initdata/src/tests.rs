@@ -241,13 +241,21 @@ fn what_is_not_written_is_denied() {
 
 #[test]
 fn registry_roots_are_an_entry_that_reads_back_and_others_are_refused() {
-    let entry = registry_roots_entry(&[PEM.into(), PEM.into()]).unwrap();
+    let roots = |roots: &[&str]| RegistryAccess {
+        roots: roots.iter().map(|pem| (*pem).to_owned()).collect(),
+        ..RegistryAccess::default()
+    };
+    let entry = roots(&[PEM, PEM]).to_toml().unwrap();
     let data = Builder::new(Algorithm::Sha256).entry(DATA_HUB, entry).build().unwrap();
     let read: toml::Table = data.entry(DATA_HUB).unwrap().parse().unwrap();
     assert_eq!(read["image"]["extra_root_certificates"][1].as_str(), Some(PEM));
     for wrong in [KEY, "", "no PEM"] {
-        let refused = registry_roots_entry(&[wrong.into()]).unwrap_err();
+        let refused = roots(&[wrong]).to_toml().unwrap_err();
         assert_eq!(refused.code(), "init-data.registry-root", "{wrong}");
+    }
+    for wrong in ["a b", "kbs:///\"", "x\ny"] {
+        let access = RegistryAccess { credentials: Some(wrong.into()), ..RegistryAccess::default() };
+        assert_eq!(access.to_toml().unwrap_err().code(), "init-data.registry-access", "{wrong}");
     }
 }
 

@@ -14,7 +14,7 @@ use coffer_guest_containers::{Cgroup, ContainerSpec};
 use coffer_guest_gate::{Admitted, Authorized, Container, Gate, GateError, Pin};
 use coffer_guest_hub::{Hub, refuse_sealed};
 use coffer_guest_images::{
-    BlobSource, Found, ImageError, ImageFault, ImageStore, Prepared, Progress, Registry, RegistryRoots,
+    BlobSource, Found, ImageError, ImageFault, ImageStore, Prepared, Progress, Registry, RegistryAccess,
 };
 
 use crate::boot::{IMAGES, Machine};
@@ -50,9 +50,9 @@ pub(crate) async fn run(
     if let Some(network) = &request.network {
         network::configure(network).await?;
     }
-    let roots = RegistryRoots::of(&owner.init_data)?;
+    let access = RegistryAccess::of(&owner.init_data)?;
     let keys = attest(machine, owner, outbox).await?;
-    let (source, disks) = source(&request, link, &roots)?;
+    let (source, disks) = source(&request, link, &access, keys.as_deref()).await?;
     let found = Found::fetch(&*source).await?;
     let authorized = authorize(&admitted, &found)?;
     outbox.step("gate", pinned(authorized.get()));
@@ -122,10 +122,16 @@ async fn attest(machine: &Machine, owner: Owner, outbox: &Outbox) -> Result<Opti
 type Source = (Box<dyn BlobSource>, HashMap<Digest, String>);
 
 /// Where the request says that the image is, and which of its blobs are disks.
-fn source(request: &RunRequest, link: &Link, roots: &RegistryRoots) -> Result<Source, Stop> {
+async fn source(
+    request: &RunRequest,
+    link: &Link,
+    access: &RegistryAccess,
+    keys: Option<&dyn Keys>,
+) -> Result<Source, Stop> {
     match &request.source {
         ImageSource::Registry { reference, plain_http } => {
-            Ok((Box::new(Registry::new(reference, *plain_http, roots)?), HashMap::new()))
+            let credentials = access.credentials(keys).await?;
+            Ok((Box::new(Registry::new(reference, *plain_http, access, &credentials)?), HashMap::new()))
         }
         ImageSource::Host { manifest, signatures, disks } => {
             let manifest = digest(manifest)?;

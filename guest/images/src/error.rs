@@ -266,7 +266,11 @@ impl ImageFault {
                 "Put the registry's root into init-data (`coffer init-data --registry-ca FILE`), or let the host \
                  fetch the image: its digest and signature are checked all the same."
             }
-            Self::Status { .. } => "Correct the reference, or make the image public to this guest.",
+            Self::Status { status: 401 | 403, .. } => {
+                "Correct the reference, or put the registry's credentials into the broker and their address into \
+                 init-data (`coffer init-data --registry-auth kbs:///…`)."
+            }
+            Self::Status { .. } => "Correct the reference; if the registry is busy, try again later.",
             Self::Missing { .. } => "Fetch the whole image again, with its signatures.",
             Self::Channel { .. } => "Start the sandbox again; if it happens twice, read the launcher's log.",
             Self::Digest { .. } | Self::Size { .. } => {

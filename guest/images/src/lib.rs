@@ -22,7 +22,7 @@ mod workshop;
 pub use error::{ImageError, ImageFault};
 pub use find::{Found, MAX_SIGNATURES};
 pub use process::Process;
-pub use registry::{Registry, RegistryRoots};
+pub use registry::{Credentials, Registry, RegistryAccess};
 pub use sealed::Integrity;
 pub use source::{BlobSource, Chunks, Pending};
 pub use store::{ImageStore, Prepared};

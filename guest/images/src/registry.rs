@@ -1,12 +1,16 @@
 //! A registry, read only: manifests and blobs over HTTP (OCI distribution specification 1.1, "Pull").
 //!
 //! What it gives is checked by digest wherever it is used, so plain HTTP costs confidentiality of public bytes only.
-//! Credentials other than anonymous bearer tokens are left out.
+//! INVARIANT: credentials go out over HTTPS only, to the registry that they are for or to the token service that it names.
+
+mod credentials;
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use coffer_core_digest::Digest;
 use coffer_core_initdata::{DATA_HUB, InitData};
@@ -14,27 +18,48 @@ use coffer_core_oci::challenge::read_token;
 use coffer_core_oci::media::ACCEPTED;
 use coffer_core_oci::simple_signing::signature_tag;
 use coffer_core_oci::{Challenge, Reference};
-use coffer_guest_attest::{add_roots, is_certificate, reasons, tls_client};
-use reqwest::{Response, StatusCode, header};
+use coffer_core_protocol::uri::ResourceUri;
+use coffer_core_secret::SecretBytes;
+use coffer_guest_attest::{Keys, add_roots, is_certificate, reasons, tls_client};
+use reqwest::header::{self, HeaderValue};
+use reqwest::{NoProxy, Proxy, Response, StatusCode};
 use rustls::RootCertStore;
 
 use crate::source::{BlobSource, Chunks, Pending};
 use crate::{ImageError, ImageFault};
 
+pub use credentials::Credentials;
+
 /// As many hops as registries make to their storage.
 const REDIRECTS: usize = 4;
 /// How often a connection is tried while the guest's network comes up.
 const ATTEMPTS: u32 = 4;
+/// How long a registry may make its guests wait between trials.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// Who vouches for registries besides the public roots: what init-data names.
+/// How registries are reached: what init-data says in the section `[image]` of its `cdh.toml`.
 ///
-/// The public ones are Mozilla's. A registry says nothing that is believed: the manifest's digest or signature decides
-/// what runs, so a root here keeps names and sizes from the network and no more.
+/// Public roots (Mozilla's) are trusted besides those that it names. A registry says nothing that is believed: the
+/// manifest's digest or signature decides what runs, so roots and proxies here guard names and sizes, and no more.
 #[derive(Clone, Debug, Default)]
-pub struct RegistryRoots(Vec<String>);
+pub struct RegistryAccess {
+    roots: Vec<String>,
+    credentials: Option<String>,
+    proxy: ProxyOf,
+}
 
-impl RegistryRoots {
-    /// The roots of init-data: `image.extra_root_certificates` in its `cdh.toml`.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+struct ProxyOf {
+    #[serde(default)]
+    https_proxy: Option<String>,
+    #[serde(default)]
+    http_proxy: Option<String>,
+    #[serde(default)]
+    no_proxy: Option<String>,
+}
+
+impl RegistryAccess {
+    /// What init-data says.
     ///
     /// # Errors
     /// When the entry is not TOML of that form.
@@ -48,12 +73,48 @@ impl RegistryRoots {
         struct Image {
             #[serde(default)]
             extra_root_certificates: Vec<String>,
+            #[serde(default)]
+            authenticated_registry_credentials_uri: Option<String>,
+            #[serde(default)]
+            image_pull_proxy: ProxyOf,
         }
         let Some(text) = init_data.entry(DATA_HUB) else { return Ok(Self::default()) };
         let cdh: Cdh = toml::from_str(text).map_err(|why| {
             Box::new(ImageFault::Reference { why: format!("cdh.toml in init-data: {}", why.message()) })
         })?;
-        Ok(Self(cdh.image.extra_root_certificates))
+        let Image { extra_root_certificates, authenticated_registry_credentials_uri, image_pull_proxy } =
+            cdh.image;
+        Ok(Self {
+            roots: extra_root_certificates,
+            credentials: authenticated_registry_credentials_uri,
+            proxy: image_pull_proxy,
+        })
+    }
+
+    fn proxied(&self, builder: reqwest::ClientBuilder) -> Result<reqwest::ClientBuilder, reqwest::Error> {
+        let ProxyOf { https_proxy, http_proxy, no_proxy } = &self.proxy;
+        let around = || no_proxy.as_deref().and_then(NoProxy::from_string);
+        let https = https_proxy.as_deref().map(Proxy::https).transpose()?;
+        let http = http_proxy.as_deref().map(Proxy::http).transpose()?;
+        let all = [https, http].into_iter().flatten().map(|proxy| proxy.no_proxy(around()));
+        Ok(all.fold(builder, reqwest::ClientBuilder::proxy))
+    }
+
+    /// The registries' credentials, from the broker, where init-data names them.
+    ///
+    /// # Errors
+    /// When there is no broker, it does not release them, or they are not of their form.
+    pub async fn credentials(&self, keys: Option<&dyn Keys>) -> Result<Credentials, ImageError> {
+        let Some(name) = &self.credentials else { return Ok(Credentials::default()) };
+        let key = || name.chars().take(128).collect::<String>();
+        let uri: ResourceUri = name
+            .parse()
+            .map_err(|why| Box::new(ImageFault::KeyName { key: key(), why: format!("{why}") }))?;
+        let Some(keys) = keys else { return Err(Box::new(ImageFault::NoBroker { key: key() })) };
+        let bytes = keys.resource(uri.path()).await;
+        let bytes =
+            bytes.map_err(|cause| Box::new(ImageFault::Key { key: key(), cause: Box::new(cause) }))?;
+        Credentials::parse(&bytes).map_err(|why| Box::new(ImageFault::Reference { why }))
     }
 }
 
@@ -63,7 +124,10 @@ pub struct Registry {
     reference: Reference,
     base: String,
     plain_http: bool,
-    token: Mutex<Option<String>>,
+    /// Name and password, where init-data names credentials for this registry.
+    login: Option<HeaderValue>,
+    /// What the registry was last satisfied with.
+    authorization: Mutex<Option<HeaderValue>>,
 }
 
 impl Registry {
@@ -71,7 +135,12 @@ impl Registry {
     ///
     /// # Errors
     /// When the reference or the roots cannot be used.
-    pub fn new(reference: &str, plain_http: bool, roots: &RegistryRoots) -> Result<Self, ImageError> {
+    pub fn new(
+        reference: &str,
+        plain_http: bool,
+        access: &RegistryAccess,
+        credentials: &Credentials,
+    ) -> Result<Self, ImageError> {
         let wrong = |why: String| Box::new(ImageFault::Reference { why });
         let reference = Reference::parse(reference).map_err(|why| wrong(why.to_string()))?;
         let host = match reference.registry() {
@@ -81,19 +150,25 @@ impl Registry {
         let scheme = if plain_http { "http" } else { "https" };
         let base = format!("{scheme}://{host}/v2/{}", reference.repository());
         let mut trusted = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        roots.0.iter().try_for_each(|pem| add_roots(&mut trusted, pem)).map_err(wrong)?;
+        access.roots.iter().try_for_each(|pem| add_roots(&mut trusted, pem)).map_err(wrong)?;
         let tls = tls_client(trusted, rustls::DEFAULT_VERSIONS).map_err(wrong)?;
-        let client = reqwest::Client::builder()
+        let login = credentials.of(reference.registry(), reference.repository()).and_then(basic);
+        if plain_http && login.is_some() {
+            let why = format!("the credentials for {} are not sent over plain HTTP", reference.registry());
+            return Err(wrong(why));
+        }
+        let client = access
+            .proxied(reqwest::Client::builder().no_proxy())
+            .map_err(|why| wrong(format!("image_pull_proxy in cdh.toml: {}", reasons(&why))))?
             .tls_backend_preconfigured(tls)
             .https_only(!plain_http)
             .redirect(reqwest::redirect::Policy::limited(REDIRECTS))
-            .no_proxy()
             .connect_timeout(Duration::from_secs(10))
             .read_timeout(Duration::from_secs(60))
             .user_agent(concat!("coffer-agent/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|why| wrong(why.to_string()))?;
-        Ok(Self { client, reference, base, plain_http, token: Mutex::new(None) })
+        Ok(Self { client, reference, base, plain_http, login, authorization: Mutex::new(None) })
     }
 
     async fn get(&self, path: &str, accept: &str, what: &str) -> Result<Response, ImageError> {
@@ -101,9 +176,13 @@ impl Registry {
         if reply.status() == StatusCode::UNAUTHORIZED {
             let challenge =
                 reply.headers().get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
-            if let Some(challenge) = challenge.and_then(Challenge::parse) {
-                let token = self.authenticate(&challenge).await?;
-                *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+            let authorization = match challenge.map(|text| (Challenge::parse(text), is_basic(text))) {
+                Some((Some(challenge), _)) => Some(self.authenticate(&challenge).await?),
+                Some((None, true)) => self.login.clone(),
+                _ => None,
+            };
+            if authorization.is_some() {
+                *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = authorization;
                 reply = self.ask(path, accept).await?;
             }
         }
@@ -121,11 +200,14 @@ impl Registry {
         let mut attempt = 1;
         loop {
             let mut request = self.client.get(&url).header(header::ACCEPT, accept);
-            let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if let Some(token) = token {
-                request = request.bearer_auth(token);
+            let authorization = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(authorization) = authorization {
+                request = request.header(header::AUTHORIZATION, authorization);
             }
             match request.send().await {
+                Ok(reply) if attempt < ATTEMPTS && is_passing(reply.status()) => {
+                    tokio::time::sleep(patience(&reply, attempt)).await;
+                }
                 Ok(reply) => return Ok(reply),
                 Err(cause) if attempt < ATTEMPTS && !is_certificate(&cause) => {
                     tokio::time::sleep(Duration::from_millis(250) * attempt).await;
@@ -136,8 +218,9 @@ impl Registry {
         }
     }
 
-    /// An anonymous token (distribution's token authentication, "Requesting a token").
-    async fn authenticate(&self, challenge: &Challenge) -> Result<String, ImageError> {
+    /// A token, for whom the credentials name or for anybody (distribution's token authentication, "Requesting a
+    /// token").
+    async fn authenticate(&self, challenge: &Challenge) -> Result<HeaderValue, ImageError> {
         if !self.plain_http && !challenge.realm.starts_with("https://") {
             return Err(self.status("its token service, which is not HTTPS,", StatusCode::UNAUTHORIZED));
         }
@@ -145,13 +228,18 @@ impl Registry {
             Box::new(ImageFault::Reference { why: format!("the registry's token service: {why}") })
         })?;
         url.query_pairs_mut().extend_pairs(challenge.query(self.reference.repository()));
-        let reply = self.client.get(url).send().await.map_err(|cause| self.failed(&cause))?;
+        let mut request = self.client.get(url);
+        if let Some(login) = &self.login {
+            request = request.header(header::AUTHORIZATION, login);
+        }
+        let reply = request.send().await.map_err(|cause| self.failed(&cause))?;
         if !reply.status().is_success() {
             return Err(self.status("a token", reply.status()));
         }
         let mut chunks = Body { reply, registry: self.name() };
         let body = crate::source::read_bounded(&mut chunks, "the registry's token", 64 << 10).await?;
-        read_token(&body).ok_or_else(|| self.status("a token without one", StatusCode::UNAUTHORIZED))
+        let token = read_token(&body).and_then(|token| secret_header(&format!("Bearer {token}")));
+        token.ok_or_else(|| self.status("a token without one", StatusCode::UNAUTHORIZED))
     }
 
     fn body(&self, reply: Response) -> Box<dyn Chunks> {
@@ -169,6 +257,33 @@ impl Registry {
     fn status(&self, what: &str, status: StatusCode) -> ImageError {
         Box::new(ImageFault::Status { registry: self.name(), what: what.into(), status: status.as_u16() })
     }
+}
+
+/// A header that is shown nowhere.
+fn secret_header(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// `name:password` as a header (RFC 7617).
+fn basic(pair: &SecretBytes) -> Option<HeaderValue> {
+    secret_header(&format!("Basic {}", STANDARD.encode(pair.expose())))
+}
+
+fn is_basic(challenge: &str) -> bool {
+    challenge.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("basic "))
+}
+
+/// Whether an answer is one that passes by itself.
+fn is_passing(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
+}
+
+/// How long to wait before the next trial: as long as the registry says, within bounds.
+fn patience(reply: &Response, attempt: u32) -> Duration {
+    let said = reply.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    said.map_or(Duration::from_millis(250) * attempt, Duration::from_secs).min(LONGEST_WAIT)
 }
 
 impl BlobSource for Registry {

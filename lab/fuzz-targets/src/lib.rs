@@ -39,8 +39,8 @@ pub use dcap::{dcap_document, dcap_quote, event_log_claims, x509_document};
 pub use evidence::{event_log, tpm_attest, tpm_evidence, tpm_public, tpm_signature};
 pub use forwarded::forwarded_for;
 pub use images::{
-    bearer_challenge, cosign, erofs_image, image_config, key_provider, keywrap_message, layer_tar, oci_document,
-    oci_reference, ocicrypt_annotations, sealed_annotations, sealed_blob,
+    bearer_challenge, cosign, erofs_image, image_config, key_provider, keywrap_message, layer_tar,
+    oci_document, oci_reference, ocicrypt_annotations, sealed_annotations, sealed_blob,
 };
 pub use initdata::{guest_config, init_data_annotation, init_data_disk, init_data_toml};
 pub use launch::{launch_enclave, launch_firmware, launch_igvm, launch_reference};

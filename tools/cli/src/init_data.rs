@@ -7,7 +7,7 @@ use coffer_core_channel::ImageSource;
 use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_initdata::{
     AllowedContainer, Attestation, Broker, Builder, DATA_HUB, GuestConfig, InitData, Permission,
-    SignatureRule, registry_roots_entry,
+    RegistryAccess, SignatureRule,
 };
 use coffer_core_oci::sealed::SealedBlock;
 use coffer_host_cache::{Blob, Cache, CacheError};
@@ -52,6 +52,13 @@ pub(crate) struct Wanted {
     /// It is for the guest only: here, the image is looked up with the roots of this system.
     #[arg(long, value_name = "FILE")]
     registry_ca: Vec<PathBuf>,
+    /// The address of the credentials for registries, as in kbs:///default/registry/auth: a containers-auth.json that
+    /// the broker releases to the guest. This machine does not use it.
+    #[arg(long, value_name = "URI")]
+    registry_auth: Option<String>,
+    /// The proxy through which the guest reaches registries, as in http://proxy.example:3128.
+    #[arg(long, value_name = "URL")]
+    registry_proxy: Option<String>,
     /// Speak plain HTTP to registries. Digest and signature are checked all the same.
     #[arg(long)]
     plain_http: bool,
@@ -221,8 +228,13 @@ impl Wanted {
         };
         let config = GuestConfig { attestation, broker, containers: vec![container] };
         let mut builder = Builder::new(Algorithm::Sha256).guest(&config)?;
-        if !self.registry_ca.is_empty() {
-            builder = builder.entry(DATA_HUB, registry_roots_entry(&texts(&self.registry_ca)?)?);
+        let access = RegistryAccess {
+            roots: texts(&self.registry_ca)?,
+            credentials: self.registry_auth.clone(),
+            proxy: self.registry_proxy.clone(),
+        };
+        if !access.is_empty() {
+            builder = builder.entry(DATA_HUB, access.to_toml()?);
         }
         Ok(builder.build()?)
     }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::{Digest, toml_text};
 
-pub use write::registry_roots_entry;
+pub use write::RegistryAccess;
 
 /// Why the entry is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +32,14 @@ pub enum ConfigError {
     /// A registry's root is not PEM.
     #[error("a registry's root is not a certificate in PEM (BEGIN CERTIFICATE)")]
     RegistryRoot,
+    /// An address of credentials, or a proxy, has other characters than addresses have.
+    #[error(
+        "{found:?} is no address of registries' credentials, and no proxy; expected kbs:///… or http://host:port"
+    )]
+    RegistryAccess {
+        /// What was found.
+        found: String,
+    },
     /// Neither digest nor signers.
     #[error("container {image:?} is not pinned; expected a digest, or signature = \"required\" with signers")]
     Unpinned {
@@ -75,6 +83,7 @@ impl ConfigError {
             Self::BrokerUrl { .. } => "init-data.broker.url",
             Self::BrokerCertificate => "init-data.broker.certificate",
             Self::RegistryRoot => "init-data.registry-root",
+            Self::RegistryAccess { .. } => "init-data.registry-access",
             Self::Unpinned { .. } => "init-data.container.unpinned",
             Self::Contradiction { .. } => "init-data.container.contradiction",
             Self::Signer { .. } => "init-data.container.signer",

@@ -96,17 +96,53 @@ impl AllowedContainer {
     }
 }
 
-/// The text of `cdh.toml` that lets the guest trust these roots (PEM) for registries, besides the public ones.
-pub fn registry_roots_entry(roots: &[String]) -> Result<String, ConfigError> {
-    if !roots.iter().all(|pem| is_pem(pem, "CERTIFICATE")) {
-        return Err(ConfigError::RegistryRoot);
+/// How the guest reaches registries, in the words of `cdh.toml`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegistryAccess {
+    /// Roots (PEM) that vouch for registries, besides the public ones.
+    pub roots: Vec<String>,
+    /// The address at the broker of the registries' credentials (containers-auth.json).
+    pub credentials: Option<String>,
+    /// The proxy to reach them through, as in `http://proxy.example:3128`.
+    pub proxy: Option<String>,
+}
+
+impl RegistryAccess {
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
-    let roots: Vec<String> = roots.iter().map(|pem| lines(&ended(pem))).collect();
-    Ok(format!(
-        "# Who vouches for registries, besides the public roots. Digest and signature decide what runs.\n\
-         [image]\nextra_root_certificates = [\n{},\n]\n",
-        roots.join(",\n")
-    ))
+
+    /// The text of `cdh.toml`.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        if !self.roots.iter().all(|pem| is_pem(pem, "CERTIFICATE")) {
+            return Err(ConfigError::RegistryRoot);
+        }
+        let plain =
+            |text: &&String| text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
+        for text in self.credentials.iter().chain(&self.proxy) {
+            if !plain(&text) {
+                return Err(ConfigError::RegistryAccess { found: text.chars().take(64).collect() });
+            }
+        }
+        let mut text =
+            "# How the guest reaches registries. Digest and signature decide what runs.\n[image]\n"
+                .to_owned();
+        if !self.roots.is_empty() {
+            let roots: Vec<String> = self.roots.iter().map(|pem| lines(&ended(pem))).collect();
+            text.push_str(&format!("extra_root_certificates = [\n{},\n]\n", roots.join(",\n")));
+        }
+        if let Some(uri) = &self.credentials {
+            text.push_str("# Released by the broker, as keys are; the host has them not.\n");
+            text.push_str(&format!("authenticated_registry_credentials_uri = \"{uri}\"\n"));
+        }
+        if let Some(proxy) = &self.proxy {
+            text.push_str(&format!(
+                "[image.image_pull_proxy]\nhttps_proxy = \"{proxy}\"\nhttp_proxy = \"{proxy}\"\n"
+            ));
+        }
+        Ok(text)
+    }
 }
 
 fn ended(pem: &str) -> String {

@@ -50,9 +50,11 @@ impl Credentials {
         for (place, entry) in file.auths {
             let Some(auth) = entry.auth.map(Zeroizing::new).filter(|auth| !auth.is_empty()) else { continue };
             let pair = STANDARD.decode(auth.trim_ascii()).map(SecretBytes::new).ok();
-            let pair = pair.filter(|pair| pair.expose().contains(&b':') && std::str::from_utf8(pair.expose()).is_ok());
+            let pair = pair
+                .filter(|pair| pair.expose().contains(&b':') && std::str::from_utf8(pair.expose()).is_ok());
             let place = normal(&place);
-            let pair = pair.ok_or_else(|| format!("the credentials for {place} are not base64 of name:password"))?;
+            let pair =
+                pair.ok_or_else(|| format!("the credentials for {place} are not base64 of name:password"))?;
             all.push((place, pair));
         }
         Ok(Self(all))
@@ -73,7 +75,8 @@ impl Credentials {
 /// An entry's name without scheme and version, which old files have; Docker's own registry has three names.
 fn normal(place: &str) -> String {
     let bare = place.trim_start_matches("https://").trim_start_matches("http://");
-    let bare = bare.trim_end_matches('/').trim_end_matches("/v1").trim_end_matches("/v2").trim_end_matches('/');
+    let bare =
+        bare.trim_end_matches('/').trim_end_matches("/v1").trim_end_matches("/v2").trim_end_matches('/');
     match bare {
         "index.docker.io" | "registry-1.docker.io" => "docker.io".into(),
         other => other.into(),
@@ -105,9 +108,12 @@ mod tests {
         assert_eq!(of("registry.example", "team/app").as_deref(), Some("a:3"));
         assert_eq!(of("registry.example", "team/application").as_deref(), Some("a:2"));
         assert_eq!(of("docker.io", "library/nginx").as_deref(), Some("a:4"));
-        for (registry, repository) in
-            [("registry.example.evil", "team/app"), ("registry.exampl", "e/team"), ("empty.example", "x"), ("", "")]
-        {
+        for (registry, repository) in [
+            ("registry.example.evil", "team/app"),
+            ("registry.exampl", "e/team"),
+            ("empty.example", "x"),
+            ("", ""),
+        ] {
             assert_eq!(of(registry, repository), None, "{registry}");
         }
     }

@@ -4,17 +4,19 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use coffer_core_digest::{Algorithm, Digest};
-use coffer_core_initdata::{Builder, DATA_HUB, registry_roots_entry};
+use coffer_core_initdata::{Builder, DATA_HUB, RegistryAccess as Entry};
 use coffer_core_oci::{Descriptor, Manifest, media};
+use coffer_core_secret::SecretBytes;
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::source::{read_bounded, read_document};
-use crate::{BlobSource, Registry, RegistryRoots};
+use crate::{BlobSource, Credentials, Registry, RegistryAccess};
 
 const TOKEN: &str = "anonymous";
+const PERSONAL: &str = "personal";
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -69,8 +71,24 @@ async fn serve_over(documents: HashMap<String, Vec<u8>>, tls: Option<TlsAcceptor
 
 fn answer(head: &str, own: &str, documents: &HashMap<String, Vec<u8>>) -> (u16, String, Vec<u8>) {
     let path = head.split(' ').nth(1).expect("path");
+    let lower = head.to_ascii_lowercase();
     if path.starts_with("/token?") {
-        return (200, String::new(), format!(r#"{{"token":"{TOKEN}"}}"#).into_bytes());
+        // name:password
+        let token =
+            if lower.contains("authorization: basic bmftztpwyxnzd29yza==") { PERSONAL } else { TOKEN };
+        return (200, String::new(), format!(r#"{{"token":"{token}"}}"#).into_bytes());
+    }
+    if let Some(rest) = path.strip_prefix("/v2/private/") {
+        let basic = rest.starts_with("basic/");
+        let wanted = if basic { "basic bmftztpwyxnzd29yza==".into() } else { format!("bearer {PERSONAL}") };
+        let challenge = match basic {
+            true => "WWW-Authenticate: Basic realm=\"x\"\r\n".to_owned(),
+            false => format!("WWW-Authenticate: Bearer realm=\"{own}/token\",service=\"x\"\r\n"),
+        };
+        return match lower.contains(&format!("authorization: {wanted}")) {
+            true => (200, String::new(), b"private".to_vec()),
+            false => (401, challenge, Vec::new()),
+        };
     }
     if let Some(content) = path.strip_prefix("/elsewhere/").and_then(|name| documents.get(name)) {
         return (200, String::new(), content.clone());
@@ -92,7 +110,13 @@ fn answer(head: &str, own: &str, documents: &HashMap<String, Vec<u8>>) -> (u16, 
 }
 
 fn registry(fake: &Fake) -> Registry {
-    Registry::new(&format!("{}/a/b:v1", fake.address), true, &RegistryRoots::default()).expect("registry")
+    Registry::new(
+        &format!("{}/a/b:v1", fake.address),
+        true,
+        &RegistryAccess::default(),
+        &Credentials::default(),
+    )
+    .expect("registry")
 }
 
 #[tokio::test]
@@ -144,7 +168,8 @@ async fn an_absent_registry_is_unreachable() {
         listener.local_addr().expect("address").to_string()
     };
     let registry =
-        Registry::new(&format!("{nobody}/a/b"), true, &RegistryRoots::default()).expect("registry");
+        Registry::new(&format!("{nobody}/a/b"), true, &RegistryAccess::default(), &Credentials::default())
+            .expect("registry");
     assert_eq!(registry.document().await.err().expect("nobody").code(), "image.registry.unreachable");
 }
 
@@ -172,10 +197,10 @@ fn private_authority() -> (String, TlsAcceptor) {
 }
 
 /// The roots of init-data as `coffer init-data --registry-ca` writes it.
-fn roots(pem: String) -> RegistryRoots {
-    let entry = registry_roots_entry(&[pem]).expect("entry");
+fn roots(pem: String) -> RegistryAccess {
+    let entry = Entry { roots: vec![pem], ..Entry::default() }.to_toml().expect("entry");
     let init_data = Builder::new(Algorithm::Sha256).entry(DATA_HUB, entry).build().expect("init-data");
-    RegistryRoots::of(&init_data).expect("roots")
+    RegistryAccess::of(&init_data).expect("roots")
 }
 
 #[tokio::test]
@@ -183,12 +208,12 @@ async fn a_registry_over_https_is_read_with_the_root_of_init_data_and_refused_wi
     let (root, tls) = private_authority();
     let fake = serve_over(HashMap::from([("v1".to_owned(), b"{}".to_vec())]), Some(tls)).await;
     let reference = format!("{}/a/b:v1", fake.address);
-    let named = Registry::new(&reference, false, &roots(root)).expect("registry");
+    let named = Registry::new(&reference, false, &roots(root), &Credentials::default()).expect("registry");
     let document = read_bounded(&mut *named.document().await.expect("found"), "it", 4096).await;
     assert_eq!(document.expect("read"), b"{}");
     // The public roots alone do not vouch for it, nor does another private one.
-    for other in [RegistryRoots::default(), roots(private_authority().0)] {
-        let stranger = Registry::new(&reference, false, &other).expect("registry");
+    for other in [RegistryAccess::default(), roots(private_authority().0)] {
+        let stranger = Registry::new(&reference, false, &other, &Credentials::default()).expect("registry");
         let refusal = stranger.document().await.err().expect("refused").refusal();
         assert_eq!(refusal.code, "image.registry.certificate");
         assert!(refusal.remedy.is_some_and(|remedy| remedy.contains("--registry-ca")));
@@ -197,9 +222,108 @@ async fn a_registry_over_https_is_read_with_the_root_of_init_data_and_refused_wi
 
 #[test]
 fn the_public_roots_are_there_and_a_root_that_is_none_is_refused() {
-    assert!(Registry::new("registry.example/a:1", false, &RegistryRoots::default()).is_ok());
+    assert!(
+        Registry::new("registry.example/a:1", false, &RegistryAccess::default(), &Credentials::default())
+            .is_ok()
+    );
     assert!(webpki_roots::TLS_SERVER_ROOTS.len() > 50);
     let broken = roots("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into());
-    let refused = Registry::new("registry.example/a:1", false, &broken).err().expect("refused");
+    let refused = Registry::new("registry.example/a:1", false, &broken, &Credentials::default())
+        .err()
+        .expect("refused");
     assert_eq!(refused.code(), "image.reference");
+}
+
+fn credentials(address: &str) -> Credentials {
+    let file = format!(r#"{{"auths":{{"{address}":{{"auth":"bmFtZTpwYXNzd29yZA=="}}}}}}"#);
+    Credentials::parse(&SecretBytes::new(file.into_bytes())).expect("credentials")
+}
+
+#[tokio::test]
+async fn credentials_open_what_is_private_over_https_and_go_nowhere_else() {
+    let (root, tls) = private_authority();
+    let fake = serve_over(HashMap::new(), Some(tls)).await;
+    let access = roots(root);
+    let with = |repository: &str, credentials: &Credentials| {
+        Registry::new(&format!("{}/private/{repository}:v1", fake.address), false, &access, credentials)
+            .expect("registry")
+    };
+    for repository in ["basic/app", "bearer/app"] {
+        let own = with(repository, &credentials(&fake.address));
+        let document = read_bounded(&mut *own.document().await.expect("found"), "it", 4096).await;
+        assert_eq!(document.expect("read"), b"private", "{repository}");
+        for other in [Credentials::default(), credentials("registry.example")] {
+            let refusal = with(repository, &other).document().await.err().expect("refused").refusal();
+            assert_eq!(refusal.code, "image.registry.denied", "{repository}");
+        }
+    }
+    let heads = fake.heads.lock().expect("heads").join("\n").to_ascii_lowercase();
+    // The first question is always without; the token service is asked with them, the registry with its token.
+    assert!(
+        heads.starts_with("get /v2/private/basic/app/manifests/v1")
+            && heads.contains("basic bmftztpwyxnzd29yza==")
+    );
+    let plain = Registry::new(
+        &format!("{}/private/basic/app:v1", fake.address),
+        true,
+        &RegistryAccess::default(),
+        &credentials(&fake.address),
+    );
+    assert!(plain.err().expect("refused").to_string().contains("not sent over plain HTTP"));
+}
+
+#[test]
+fn a_proxy_and_credentials_of_init_data_are_read_and_what_is_none_is_refused() {
+    let entry = Entry {
+        credentials: Some("kbs:///default/registry/auth".into()),
+        proxy: Some("http://proxy.example:3128".into()),
+        ..Entry::default()
+    };
+    let of = |text: String| {
+        let init_data = Builder::new(Algorithm::Sha256).entry(DATA_HUB, text).build().expect("init-data");
+        RegistryAccess::of(&init_data)
+    };
+    let access = of(entry.to_toml().expect("entry")).expect("access");
+    assert!(Registry::new("registry.example/a:1", false, &access, &Credentials::default()).is_ok());
+    let wrong = of("[image.image_pull_proxy]\nhttps_proxy = \"::\"".into()).expect("TOML");
+    let refusal = Registry::new("registry.example/a:1", false, &wrong, &Credentials::default());
+    assert!(refusal.err().expect("refused").to_string().contains("image_pull_proxy"));
+    assert!(of("[image]\nauthenticated_registry_credentials_uri = 1".into()).is_err());
+}
+
+#[tokio::test]
+async fn credentials_that_nobody_can_release_are_a_refusal_and_none_are_not_asked_for() {
+    let entry = Entry { credentials: Some("kbs:///default/registry/auth".into()), ..Entry::default() };
+    let init_data = Builder::new(Algorithm::Sha256).entry(DATA_HUB, entry.to_toml().expect("entry")).build();
+    let access = RegistryAccess::of(&init_data.expect("init-data")).expect("access");
+    let refusal = access.credentials(None).await.err().expect("refused").refusal();
+    assert_eq!(refusal.code, "image.key.no-broker");
+    assert!(RegistryAccess::default().credentials(None).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_registry_that_is_busy_is_asked_again_and_not_without_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("address").to_string();
+    let answers = Arc::new(Mutex::new(vec!["200", "503", "429"]));
+    let left = Arc::clone(&answers);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut piece = [0; 2048];
+            let _head = stream.read(&mut piece).await;
+            let status = left.lock().expect("answers").pop().unwrap_or("500");
+            let reply = format!(
+                "HTTP/1.1 {status} X\r\nRetry-After: 0\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}"
+            );
+            let _client_gone = stream.write_all(reply.as_bytes()).await;
+        }
+    });
+    let one = || {
+        Registry::new(&format!("{address}/a/b:v1"), true, &RegistryAccess::default(), &Credentials::default())
+            .expect("registry")
+    };
+    let document = read_bounded(&mut *one().document().await.expect("found"), "it", 16).await;
+    assert_eq!(document.expect("read"), b"{}");
+    let refusal = one().document().await.err().expect("refused").refusal();
+    assert_eq!(refusal.code, "image.registry.status");
 }
