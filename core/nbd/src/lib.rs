@@ -15,15 +15,17 @@
     )
 )]
 
+mod export;
 mod negotiation;
 mod request;
 mod server;
 #[cfg(test)]
 mod tests;
 
-pub use negotiation::{MAX_NAME, MAX_OPTION, MAX_OPTIONS};
+pub use export::{Export, MAX_NAME};
+pub use negotiation::{MAX_OPTION, MAX_OPTIONS};
 pub use request::{Command, Errno, MAX_READ, REQUEST_LENGTH, Request};
-pub use server::{Event, Export, Read, Server};
+pub use server::{Event, Read, Server};
 
 /// Why a client's bytes end the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,10 +1,8 @@
 //! The fixed newstyle negotiation (`doc/proto.md`, "Handshake phase"): options and their replies.
 
+use crate::export::{Export, MAX_NAME};
 use crate::request::MAX_READ;
-use crate::server::Export;
 
-/// The longest export name, in bytes ("Values", "String values").
-pub const MAX_NAME: usize = 4096;
 /// The most data of one option, in bytes: a name, its length, and as many requests for information as there are kinds.
 pub const MAX_OPTION: usize = MAX_NAME + 64;
 /// How many options a client may send before it chooses.

@@ -1,30 +1,11 @@
 //! One connection as a machine: bytes in, reads and bytes out.
 
 use crate::NbdError;
+use crate::export::Export;
 use crate::negotiation::{
-    FIXED_NEWSTYLE, MAX_NAME, MAX_OPTION, MAX_OPTIONS, NO_ZEROES, Next, OPTION_MAGIC, answer, greeting,
+    FIXED_NEWSTYLE, MAX_OPTION, MAX_OPTIONS, NO_ZEROES, Next, OPTION_MAGIC, answer, greeting,
 };
 use crate::request::{Command, Errno, MAX_READ, REQUEST_LENGTH, Request, reply};
-
-/// What is served.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Export {
-    /// Its name; a client that asks for the empty name gets it too ("the default export").
-    pub(crate) name: String,
-    pub(crate) size: u64,
-}
-
-impl Export {
-    /// An export of `size` bytes; of a name over [`MAX_NAME`] bytes only the default name is left.
-    pub fn new(name: &str, size: u64) -> Self {
-        let name = if name.len() > MAX_NAME { String::new() } else { name.to_owned() };
-        Self { name, size }
-    }
-
-    pub(crate) fn is_named(&self, name: &[u8]) -> bool {
-        name.is_empty() || name == self.name.as_bytes()
-    }
-}
 
 /// A read within the export, to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,6 @@ use futures::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::{Blob, CacheError};
@@ -24,6 +23,8 @@ const CLIENTS: usize = 4;
 const UNDER_WAY: u64 = MAX_READ as u64;
 /// How many reads.
 const READS: usize = 64;
+/// How long no client is accepted after an error, as when there are no descriptors left.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How long the filling rests after an error that may pass.
 const REST: Duration = Duration::from_secs(10);
 
@@ -82,24 +83,19 @@ async fn fill(blob: Blob) {
 }
 
 async fn listen(blob: Blob, listener: UnixListener) {
-    let places = Semaphore::new(CLIENTS);
     let mut clients = JoinSet::new();
-    // A semaphore that nobody closes always gives its places.
-    while let Ok(place) = places.acquire().await {
-        place.forget();
+    loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => { clients.spawn(client(blob.clone(), stream)); }
+            accepted = listener.accept(), if clients.len() < CLIENTS => match accepted {
+                Ok((stream, _)) => {
+                    clients.spawn(client(blob.clone(), stream));
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a device's client was not accepted");
-                    places.add_permits(1);
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(ACCEPT_REST).await;
                 }
             },
-            Some(_) = clients.join_next() => places.add_permits(2),
-        }
-        while clients.try_join_next().is_some() {
-            places.add_permits(1);
+            Some(_) = clients.join_next() => {}
         }
     }
 }

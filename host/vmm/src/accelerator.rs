@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::MachineError;
 use crate::lasting;
-use crate::process::{Machine, MachineError, Qemu};
+use crate::process::{Machine, Qemu};
 use crate::spec::{Accelerator, Firmware, Kind, LinuxBoot, MachineSpec, Vendor};
 
 /// A kernel that runs at all names itself within this time, also on a busy host.

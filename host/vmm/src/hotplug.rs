@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::process::MachineError;
+use crate::error::MachineError;
 use crate::qemu::hot_plug_port;
 use crate::qmp::{Qmp, QmpError};
 use crate::spec::{Content, Disk, MachineSpec};

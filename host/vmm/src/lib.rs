@@ -6,6 +6,7 @@
 
 pub mod accelerator;
 pub mod doctor;
+mod error;
 mod hotplug;
 mod lasting;
 mod process;
@@ -13,9 +14,10 @@ pub mod qemu;
 mod qmp;
 mod spec;
 
+pub use error::MachineError;
 pub use hotplug::Attached;
 pub use lasting::{lasting, on_lasting_thread};
-pub use process::{Machine, MachineError, Qemu, Running, Vmm};
+pub use process::{Machine, Qemu, Running, Vmm};
 pub use qmp::{Qmp, QmpError, Status};
 pub use spec::{
     Accelerator, Channel, Content, Disk, Firmware, Forward, Kind, LinuxBoot, MachineSpec, QuoteService,

@@ -49,7 +49,11 @@ pub(crate) fn measure(guest: &Path, kernel: &Path) -> Result<()> {
     );
     let console = folder.path().join("console");
     File::create(&console)?;
-    let disk = |name: &str| Disk { content: Content::File(folder.path().join(name)), serial: name.into(), read_only: true };
+    let disk = |name: &str| Disk {
+        content: Content::File(folder.path().join(name)),
+        serial: name.into(),
+        read_only: true,
+    };
     let spec = MachineSpec {
         kind: Machine::Plain,
         accelerator: Accelerator::SoftwareEmulation,

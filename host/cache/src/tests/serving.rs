@@ -124,6 +124,12 @@ async fn a_client_that_is_none_is_dropped_and_the_next_is_served() {
         let _reset = stranger.read_to_end(&mut heard).await;
         assert!(heard.is_empty() || heard.len() == 18);
     }
+    // As many as there may be at once, and one after these are gone.
+    let mut together = Vec::new();
+    for _ in 0..4 {
+        together.push(Client::connect(served.socket()).await);
+    }
+    drop(together);
     let mut client = Client::connect(served.socket()).await;
     client.ask(1, 0, 10).await;
     assert_eq!(client.answer(10).await, (1, 0, content[..10].to_vec()));
