@@ -18,6 +18,7 @@ mod forwarded;
 mod images;
 mod initdata;
 mod launch;
+mod luks;
 mod machine;
 pub mod mutate;
 mod nbd;
@@ -44,6 +45,7 @@ pub use images::{
 };
 pub use initdata::{guest_config, init_data_annotation, init_data_disk, init_data_toml};
 pub use launch::{launch_enclave, launch_firmware, launch_igvm, launch_reference};
+pub use luks::luks_header;
 pub use machine::{nsm_response, runtime_event};
 pub use nbd::nbd;
 pub use nvidia::{nvidia_evidence, nvidia_ocsp, nvidia_report, nvidia_rim};
@@ -110,6 +112,7 @@ targets! {
     keywrap_message: images::keywrap_seeds,
     key_provider: images::key_provider_seeds,
     layer_tar: images::tar_seeds,
+    luks_header: luks::header_seeds,
     oci_document: images::document_seeds,
     oci_reference: images::reference_seeds,
     image_config: images::config_seeds,
