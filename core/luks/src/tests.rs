@@ -203,7 +203,8 @@ fn with(change: impl Fn(&mut Value)) -> Result<VolumeKey, LuksError> {
 fn each_defect_of_the_metadata_is_refused_by_its_cause() {
     assert!(with(|_| {}).is_ok());
     let slot = |json: &mut Value| json["keyslots"]["0"].take();
-    let cases: Vec<(Box<dyn Fn(&mut Value)>, &str)> = vec![
+    type Change = Box<dyn Fn(&mut Value)>;
+    let cases: Vec<(Change, &str)> = vec![
         (Box::new(|json| json["segments"] = json!({})), "0 data segments"),
         (Box::new(|json| json["segments"]["0"]["encryption"] = json!("aes-cbc-essiv:sha256")), "aes-cbc"),
         (Box::new(|json| json["segments"]["0"]["sector_size"] = json!(1000)), "data segment"),
