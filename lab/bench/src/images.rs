@@ -10,10 +10,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use coffer_core_digest::Digest;
-use coffer_core_oci::{Manifest, media};
+use coffer_core_oci::{Manifest, Reference, SealedBlock, media};
 use coffer_core_seal::erofs;
 use coffer_core_seal::sealed::BlockKey;
 use coffer_core_secret::SecretBytes;
+use coffer_host_cache::{Cache, Settings};
 use coffer_lab_e2e::Registry;
 use coffer_tools_images::{
     Destination, Layout, Limits, OpeningKeys, Progress, SealFormat, SealOptions, Source, copy, export,
@@ -37,6 +38,10 @@ enum Step {
     Read { layout: String, tag: String },
     /// Read all of a file into nothing.
     Plain(String),
+    /// From an empty cache to the file system's superblock, verified and decrypted.
+    First { reference: String, cache: String },
+    /// All of the blob into the cache.
+    Fill { reference: String, cache: String },
 }
 
 /// What a step took.
@@ -45,12 +50,15 @@ struct Took {
     seconds: f64,
     cpu: f64,
     peak_mib: f64,
+    /// Bytes that came from the registry, where they were counted.
+    bytes: u64,
 }
 
 /// Does one step and tells what it took, as JSON.
 pub(crate) fn work(step: &str) -> Result<()> {
     let step: Step = serde_json::from_str(step)?;
     let began = Instant::now();
+    let mut bytes = 0;
     let who = match &step {
         Step::Run(words) => {
             let (program, arguments) = words.split_first().context("no program")?;
@@ -60,7 +68,8 @@ pub(crate) fn work(step: &str) -> Result<()> {
             UsageWho::RUSAGE_CHILDREN
         }
         own => {
-            tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(do_own(own))?;
+            bytes =
+                tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(do_own(own))?;
             UsageWho::RUSAGE_SELF
         }
     };
@@ -70,6 +79,7 @@ pub(crate) fn work(step: &str) -> Result<()> {
         seconds: began.elapsed().as_secs_f64(),
         cpu: seconds(usage.user_time()) + seconds(usage.system_time()),
         peak_mib: usage.max_rss() as f64 / 1024.0,
+        bytes,
     };
     println!("{}", serde_json::to_string(&took)?);
     Ok(())
@@ -80,7 +90,8 @@ fn key(ocicrypt: bool) -> SecretBytes {
     SecretBytes::new((0..length).map(|at| at.wrapping_mul(7).wrapping_add(3)).collect())
 }
 
-async fn do_own(step: &Step) -> Result<()> {
+/// Does it, and gives the bytes that came from a registry, where they are counted.
+async fn do_own(step: &Step) -> Result<u64> {
     match step {
         Step::Seal { from, to, ocicrypt } => {
             let format = if *ocicrypt { SealFormat::Ocicrypt } else { SealFormat::SealedBlock };
@@ -103,9 +114,40 @@ async fn do_own(step: &Step) -> Result<()> {
             let mut buffer = vec![0; 256 << 10];
             while file.read(&mut buffer)? > 0 {}
         }
+        Step::First { reference, cache } => {
+            let cache = Cache::open(Settings::new(Path::new(cache)))?;
+            let image = cache.image(&Reference::parse(reference)?, true).await?;
+            let blob = image.sealed.context("no sealed block")?;
+            // What a guest reads first: the superblock, and the nodes of the hash tree above it.
+            blob.read(0, 4096).await?;
+            let (layer, block) = sealed_of(&image.documents).await?;
+            ensure!(layer == *blob.digest(), "another blob");
+            for offset in [block.hash_offset(), block.blob_len() - 4096] {
+                blob.read(offset, 4096).await?;
+            }
+            return Ok(cache.transferred());
+        }
+        Step::Fill { reference, cache } => {
+            let cache = Cache::open(Settings::new(Path::new(cache)))?;
+            let image = cache.image(&Reference::parse(reference)?, true).await?;
+            image.sealed.context("no sealed block")?.fill().await?;
+            return Ok(cache.transferred());
+        }
         Step::Run(_) => bail!("not our own"),
     }
-    Ok(())
+    Ok(0)
+}
+
+/// The sealed block that one of an image's documents describes.
+async fn sealed_of(documents: &[coffer_host_cache::Blob]) -> Result<(Digest, SealedBlock)> {
+    for document in documents {
+        let bytes = document.read(0, u32::try_from(document.size())?).await?;
+        let Ok(manifest) = Manifest::parse(&bytes) else { continue };
+        if let Some((layer, block)) = SealedBlock::from_manifest(&manifest)? {
+            return Ok((layer.digest, block));
+        }
+    }
+    bail!("no document describes a sealed block")
 }
 
 fn step(step: &Step) -> Result<Took> {
@@ -168,6 +210,17 @@ fn one(folder: &Path, port: u16, mib: u64) -> Result<()> {
     push(&format!("oci:{sealed}:a"), &remote("sealed"))?;
     let open = step(&Step::Open { from: remote("sealed"), ocicrypt: false })?;
     show("pull, verify, decrypt and read sealed blocks", open);
+    let reference = remote("sealed").trim_start_matches("docker://").to_owned();
+    let cached = |what: &str, step_of: fn(String, String) -> Step, cache: &str| -> Result<()> {
+        let took = step(&step_of(reference.clone(), place(cache)))?;
+        show(what, took);
+        println!("    {:.1} KiB from the registry", took.bytes as f64 / 1024.0);
+        Ok(())
+    };
+    let first = |reference, cache| Step::First { reference, cache };
+    cached("first block, from an empty cache", first, "cache-first")?;
+    cached("the whole blob into a cache", |reference, cache| Step::Fill { reference, cache }, "cache")?;
+    cached("first block of the next pod", first, "cache")?;
     let read = step(&Step::Read { layout: sealed.clone(), tag: "a".into() })?;
     show("read sealed blocks from the page cache, one core", read);
     let erofs = place("erofs");
