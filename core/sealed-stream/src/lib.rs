@@ -28,6 +28,7 @@ mod path;
 mod random;
 mod seal;
 mod segment;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -44,6 +45,7 @@ pub use path::{FilePath, MAX_PATH};
 pub use random::{CACHED_SEGMENTS, ReadAt, SeekReader, root_of};
 pub use seal::{Sealed, Sealer};
 pub use segment::{AssociatedData, Header, SegmentOpener};
+pub use shared::SharedReader;
 
 /// The key of an artifact, from which each stream's own key is derived.
 pub type Key = coffer_core_secret::Secret<[u8; 32]>;

@@ -218,4 +218,22 @@ impl SegmentOpener {
             false => StreamError::WrongKeyOrFile,
         })
     }
+
+    /// Turns the plaintext of a segment back into its ciphertext and tag, so that plaintext which was kept can be
+    /// compared with digest and root of the stream.
+    ///
+    /// The result is for hashing only: if the plaintext was changed meanwhile, ciphertext and stream together would
+    /// give both away.
+    pub fn seal_again(&self, segment: u32, plain: &mut Vec<u8>) -> Result<(), StreamError> {
+        let segments = self.layout.segments();
+        let range = self.layout.plain_range(segment).ok_or(StreamError::NoSegment { segment, segments })?;
+        let (expected, found) = (range.end.saturating_sub(range.start), plain.len());
+        if expected != found as u64 {
+            return Err(StreamError::Size { expected, found: found as u64 });
+        }
+        let place = if self.layout.is_last(segment) { Place::Last } else { Place::Inner };
+        let tag = self.cipher.seal(segment, place, plain)?;
+        plain.extend_from_slice(&tag);
+        Ok(())
+    }
 }
