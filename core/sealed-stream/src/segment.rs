@@ -194,6 +194,12 @@ impl SegmentOpener {
         &self.layout
     }
 
+    /// The header with which the stream begins.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.cipher.header
+    }
+
     /// Opens one segment from its ciphertext (what [`Layout::sealed_range`] names) into the beginning of `plain`, and
     /// returns how many bytes it has. Nothing of a segment that is refused is left in `plain`.
     pub fn open(&self, segment: u32, sealed: &[u8], plain: &mut [u8]) -> Result<usize, StreamError> {
