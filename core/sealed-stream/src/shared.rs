@@ -7,8 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
 use crate::layout::{HEADER_LEN, TAG_LEN};
-use crate::random::fill;
-use crate::{AssociatedData, CACHED_SEGMENTS, Header, Key, Layout, ReadAt, SegmentOpener, StreamError};
+use crate::source::{ReadAt, fill};
+use crate::{AssociatedData, Header, Key, Layout, SegmentOpener, StreamError};
+
+/// As many opened segments are kept: loaders of models jump between a few places.
+pub const CACHED_SEGMENTS: usize = 8;
 
 /// Ciphertext buffers that are kept for the next reads.
 const SPARE: usize = 4;

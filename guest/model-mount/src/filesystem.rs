@@ -11,8 +11,10 @@ use fuser::{
     ReplyOpen, ReplyStatfs, Request,
 };
 
-use crate::mount::Log;
 use crate::tree::{Kind, Node, ROOT, ReadError, Tree};
+
+/// Receives a line for each read that is refused.
+pub type Log = dyn Fn(&str) + Send + Sync;
 
 /// Nothing here ever changes.
 const FOREVER: Duration = Duration::from_secs(24 * 60 * 60);

@@ -11,5 +11,6 @@ mod mount;
 mod tests;
 mod tree;
 
-pub use mount::{Log, MountError, Mounted, Reach, mount};
+pub use filesystem::Log;
+pub use mount::{MountError, Mounted, Reach, mount};
 pub use tree::{Kind, Node, ReadError, Tree};

@@ -7,16 +7,13 @@ use std::thread;
 
 use fuser::{BackgroundSession, Config, MountOption, SessionACL};
 
-use crate::filesystem::Answers;
+use crate::filesystem::{Answers, Log};
 use crate::tree::Tree;
 
 /// More threads than this wait for the disk or for memory, not for cryptography.
 const MAX_THREADS: usize = 8;
 /// Threads at the least, so that one slow read of a network does not hold up another.
 const MIN_THREADS: usize = 4;
-
-/// Receives a line for each read that is refused.
-pub type Log = dyn Fn(&str) + Send + Sync;
 
 /// Who may read the mounted files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

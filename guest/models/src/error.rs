@@ -284,6 +284,14 @@ impl ModelError {
         }
     }
 
+    /// Names the file in what its stream says.
+    pub(crate) fn of_artifact(file: &FileEntry, error: ArtifactError) -> Self {
+        match error {
+            ArtifactError::Stream(error) => Self::of_read(file, error),
+            source => Self::File { file: file.path().to_string(), source },
+        }
+    }
+
     /// A stream that failed while a file was read: the stream itself, or its source.
     pub(crate) fn of_read(file: &FileEntry, error: StreamError) -> Self {
         let error = match error {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use coffer_core_digest::Digest;
 use coffer_core_oci::cosign::PublicKey;
 use coffer_core_sealed_stream::{
-    Artifact, ArtifactError, FileEntry, Key, ReadAt, SharedReader, StreamError, Unverified, Verified,
+    Artifact, ArtifactError, Key, ReadAt, SharedReader, StreamError, Unverified, Verified,
 };
 
-use crate::pipeline::{self, Job};
+use crate::pipeline::{self, Job, Sealed};
 use crate::workplace::Workplace;
 use crate::{Destination, ENVELOPE, MANIFEST, ModelError, Object, Partial, SourceError, Store};
 
@@ -67,7 +67,7 @@ impl Signed {
 /// A sealed model whose manifest is open.
 pub struct Model {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) artifact: Artifact,
+    artifact: Artifact,
 }
 
 impl Model {
@@ -79,7 +79,7 @@ impl Model {
 
     /// Opens every file and keeps nothing of it.
     pub fn check(&self, job: &Job<'_>) -> Result<(), ModelError> {
-        pipeline::run(self, None, job)
+        pipeline::run(&self.sealed(), None, job)
     }
 
     /// Writes every file to `destination`.
@@ -92,11 +92,11 @@ impl Model {
         let (manifest, statement) = (self.artifact.manifest(), self.artifact.verified().digest());
         let mut place = Workplace::enter(destination, partial, statement, manifest)?;
         let kept = place.done();
-        let mut result = pipeline::run(self, Some(&place), job);
+        let mut result = pipeline::run(&self.sealed(), Some(&place), job);
         if kept > 0 && result.as_ref().is_err_and(|error| !error.is_passing()) {
             // What was kept may be what is bad: once more without it.
             place.begin_anew(statement)?;
-            result = pipeline::run(self, Some(&place), job);
+            result = pipeline::run(&self.sealed(), Some(&place), job);
         }
         match result {
             Ok(()) => place.commit(manifest),
@@ -118,17 +118,17 @@ impl Model {
             let missing = ArtifactError::NotListed { path: path.chars().take(200).collect() };
             return Err(ModelError::File { file: path.chars().take(200).collect(), source: missing });
         };
-        let object = self.object(file)?;
-        self.artifact.shared(path, object).map_err(|error| refused(file, error))
+        let object = self.sealed().object(file)?;
+        self.artifact.shared(path, object).map_err(|error| ModelError::of_artifact(file, error))
     }
 
     /// Compares header and tags of every file with the manifest, without opening one: 16 bytes are read for each
     /// segment, by requests of their own, so this is for sources that are near.
     pub fn check_roots(&self) -> Result<(), ModelError> {
         for file in self.artifact.manifest().files() {
-            let object = self.object(file)?;
+            let object = self.sealed().object(file)?;
             let checked = self.artifact.check_root(file.path().as_str(), &object);
-            checked.map_err(|error| refused(file, error))?;
+            checked.map_err(|error| ModelError::of_artifact(file, error))?;
         }
         Ok(())
     }
@@ -139,17 +139,8 @@ impl Model {
         self.store.is_remote()
     }
 
-    pub(crate) fn object(&self, file: &FileEntry) -> Result<Arc<dyn Object>, ModelError> {
-        let object = self.store.stream(file.digest(), file.layout().sealed_size());
-        object.map_err(|error| ModelError::of_source(file, error))
-    }
-}
-
-/// Names the file in what its stream says.
-pub(crate) fn refused(file: &FileEntry, error: ArtifactError) -> ModelError {
-    match error {
-        ArtifactError::Stream(error) => ModelError::of_read(file, error),
-        source => ModelError::File { file: file.path().to_string(), source },
+    fn sealed(&self) -> Sealed<'_> {
+        Sealed { store: &*self.store, artifact: &self.artifact }
     }
 }
 

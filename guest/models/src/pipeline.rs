@@ -13,13 +13,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use coffer_core_digest::{Algorithm, Digest, Hasher};
-use coffer_core_sealed_stream::{FileEntry, HEADER_LEN, Header, ReadAt, SegmentOpener, StreamError, TAG_LEN};
+use coffer_core_sealed_stream::{
+    Artifact, FileEntry, HEADER_LEN, Header, ReadAt, SegmentOpener, StreamError, TAG_LEN,
+};
 use zeroize::Zeroizing;
 
 use crate::error::at;
-use crate::model::refused;
 use crate::workplace::Workplace;
-use crate::{Model, ModelError};
+use crate::{ModelError, Object, Store};
 
 /// Ciphertext that is fetched at once, unless a segment is larger.
 const RUN: u64 = 4 << 20;
@@ -38,6 +39,19 @@ pub struct Job<'a> {
     pub progress: &'a Progress<'a>,
     /// Once true, the work ends with [`ModelError::Interrupted`].
     pub stop: &'a AtomicBool,
+}
+
+/// A model whose manifest is open, and where its streams are.
+pub(crate) struct Sealed<'a> {
+    pub(crate) store: &'a dyn Store,
+    pub(crate) artifact: &'a Artifact,
+}
+
+impl Sealed<'_> {
+    pub(crate) fn object(&self, file: &FileEntry) -> Result<Arc<dyn Object>, ModelError> {
+        let object = self.store.stream(file.digest(), file.layout().sealed_size());
+        object.map_err(|error| ModelError::of_source(file, error))
+    }
 }
 
 /// Some segments of one file.
@@ -75,7 +89,7 @@ impl Cursor {
 type Handed = (Run, Result<Vec<u8>, ModelError>);
 
 /// Opens every file of the model, into `place` if there is one.
-pub(crate) fn run(model: &Model, place: Option<&Workplace>, job: &Job<'_>) -> Result<(), ModelError> {
+pub(crate) fn run(model: &Sealed<'_>, place: Option<&Workplace>, job: &Job<'_>) -> Result<(), ModelError> {
     let shared = Shared {
         model,
         place,
@@ -104,7 +118,7 @@ pub(crate) fn run(model: &Model, place: Option<&Workplace>, job: &Job<'_>) -> Re
 }
 
 struct Shared<'a> {
-    model: &'a Model,
+    model: &'a Sealed<'a>,
     place: Option<&'a Workplace>,
     files: &'a [FileEntry],
     cursor: Mutex<Cursor>,
@@ -230,7 +244,7 @@ impl Shared<'_> {
     ) -> Result<Arc<SegmentOpener>, ModelError> {
         let header = Header::parse(header).map_err(|error| ModelError::of_read(file, error))?;
         let made = self.model.artifact.segments(file.path().as_str(), header);
-        let made = Arc::new(made.map_err(|error| refused(file, error))?);
+        let made = Arc::new(made.map_err(|error| ModelError::of_artifact(file, error))?);
         *self.opener.lock().unwrap_or_else(PoisonError::into_inner) = Some((index, Arc::clone(&made)));
         Ok(made)
     }
