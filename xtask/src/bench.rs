@@ -13,6 +13,9 @@ pub(crate) struct Options {
     /// Only the broker's program under load.
     #[arg(long, conflicts_with = "fast")]
     broker: bool,
+    /// Only sealed models: seal, open, read, mount.
+    #[arg(long, conflicts_with_all = ["fast", "broker"])]
+    models: bool,
 }
 
 /// Builds with optimisation and measures.
@@ -20,7 +23,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setup::packages(true, false)?;
     let mut bench = run::cargo();
     bench.args(["run", "--quiet", "--release", "--package=coffer-lab-bench", "--"]);
-    if options.fast || options.broker {
+    if options.models {
+        bench.arg("--models-only");
+    } else if options.fast || options.broker {
         bench.env("COFFER_E2E_BROKER", setup::build_broker(true)?);
         bench.args(options.broker.then_some("--broker-only"));
     } else {

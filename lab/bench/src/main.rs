@@ -8,6 +8,7 @@ mod blocks;
 mod broker;
 mod clock;
 mod judges;
+mod models;
 mod release;
 mod start;
 
@@ -37,6 +38,12 @@ struct Cli {
     /// Only what `COFFER_E2E_BROKER` or a new build of the broker's program does.
     #[arg(long)]
     broker_only: bool,
+    /// Only sealed models.
+    #[arg(long)]
+    models_only: bool,
+    /// The model's size in MiB.
+    #[arg(long, default_value_t = 256)]
+    model_mib: usize,
     #[command(flatten)]
     load: broker::Load,
 }
@@ -47,10 +54,14 @@ fn main() -> Result<()> {
     if cli.broker_only {
         return broker::measure(&cli.load);
     }
+    if cli.models_only {
+        return models::measure(cli.model_mib);
+    }
     judges::measure(cli.rounds)?;
     appraisal::measure(cli.rounds)?;
     release::measure(cli.rounds)?;
     broker::measure(&cli.load)?;
+    models::measure(cli.model_mib)?;
     match (cli.bench_guest, cli.kernel) {
         (Some(guest), Some(kernel)) => blocks::measure(&guest, &kernel)?,
         _ => println!("\nskipped: no guest that reads was built"),
