@@ -16,6 +16,9 @@ pub(crate) struct Options {
     /// Only images, of these sizes in MiB, as in 10,200,2048.
     #[arg(long, value_name = "MIB", conflicts_with_all = ["fast", "broker"])]
     images: Option<String>,
+    /// Only sealed models: seal, open, read, mount.
+    #[arg(long, conflicts_with_all = ["fast", "broker"])]
+    models: bool,
 }
 
 /// Builds with optimisation and measures.
@@ -25,6 +28,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     bench.args(["run", "--quiet", "--release", "--package=coffer-lab-bench", "--"]);
     if let Some(sizes) = &options.images {
         bench.arg("--images-only").arg(sizes);
+    } else if options.models {
+        bench.arg("--models-only");
     } else if options.fast || options.broker {
         bench.env("COFFER_E2E_BROKER", setup::build_broker(true)?);
         bench.args(options.broker.then_some("--broker-only"));

@@ -6,8 +6,8 @@ use coffer_core_digest::Digest;
 
 use crate::path::shown;
 use crate::{
-    ArtifactError, AssociatedData, FileEntry, Key, Layout, MAX_MANIFEST, Manifest, Opener, ReadAt,
-    SeekReader, SegmentSize, StreamError, Verified,
+    ArtifactError, AssociatedData, FileEntry, Header, Key, Layout, MAX_MANIFEST, Manifest, Opener, ReadAt,
+    SeekReader, SegmentOpener, SegmentSize, SharedReader, StreamError, Verified,
 };
 
 /// A signed manifest, opened, and the key of its files.
@@ -73,6 +73,18 @@ impl Artifact {
     pub fn reader<S: ReadAt>(&self, path: &str, source: S) -> Result<SeekReader<S>, ArtifactError> {
         let file = self.listed(path)?;
         Ok(SeekReader::new(source, &self.key, &self.data(file), *file.layout())?)
+    }
+
+    /// Opens a file to read from anywhere by several threads, as [`Artifact::reader`] does.
+    pub fn shared<S: ReadAt>(&self, path: &str, source: S) -> Result<SharedReader<S>, ArtifactError> {
+        let file = self.listed(path)?;
+        Ok(SharedReader::new(source, &self.key, &self.data(file), *file.layout())?)
+    }
+
+    /// Opens single segments of a file whose stream has this header.
+    pub fn segments(&self, path: &str, header: Header) -> Result<SegmentOpener, ArtifactError> {
+        let file = self.listed(path)?;
+        Ok(SegmentOpener::new(&self.key, header, &self.data(file), *file.layout())?)
     }
 
     /// Checks header and tags of a file against the manifest, without opening it: 16 bytes are read for each segment.

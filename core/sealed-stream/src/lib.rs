@@ -28,6 +28,8 @@ mod path;
 mod random;
 mod seal;
 mod segment;
+mod shared;
+mod source;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -41,9 +43,11 @@ pub use layout::{HEADER_LEN, Layout, SegmentSize, TAG_LEN};
 pub use manifest::{FileEntry, Manifest};
 pub use open::Opener;
 pub use path::{FilePath, MAX_PATH};
-pub use random::{CACHED_SEGMENTS, ReadAt, SeekReader, root_of};
+pub use random::{SeekReader, root_of};
 pub use seal::{Sealed, Sealer};
 pub use segment::{AssociatedData, Header, SegmentOpener};
+pub use shared::{CACHED_SEGMENTS, SharedReader};
+pub use source::ReadAt;
 
 /// The key of an artifact, from which each stream's own key is derived.
 pub type Key = coffer_core_secret::Secret<[u8; 32]>;

@@ -2,53 +2,10 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-use coffer_core_digest::{Algorithm, Digest, Hasher};
-use zeroize::Zeroizing;
-
 use crate::layout::{HEADER_LEN, TAG_LEN};
-use crate::{AssociatedData, Header, Key, Layout, SegmentOpener, StreamError};
-
-/// As many opened segments are kept: loaders of models jump between a few places.
-pub const CACHED_SEGMENTS: usize = 8;
-
-/// Ciphertext that can be read from anywhere: a file, a memory map, a server that answers range requests.
-pub trait ReadAt {
-    /// Reads into `buffer` from `offset` on and returns how much; 0 only at the end.
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
-}
-
-impl ReadAt for [u8] {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut rest = usize::try_from(offset).ok().and_then(|at| self.get(at..)).unwrap_or_default();
-        rest.read(buffer)
-    }
-}
-
-impl ReadAt for Vec<u8> {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.as_slice().read_at(buffer, offset)
-    }
-}
-
-impl<T: ReadAt + ?Sized> ReadAt for &T {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        T::read_at(self, buffer, offset)
-    }
-}
-
-/// Fills `buffer` or says that the source ends in `segment`.
-fn fill(source: &impl ReadAt, buffer: &mut [u8], offset: u64, segment: u32) -> Result<(), StreamError> {
-    let mut filled = 0_usize;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match source.read_at(rest, offset.saturating_add(filled as u64)) {
-            Ok(0) => return Err(StreamError::Truncated { segment }),
-            Ok(read) => filled = filled.saturating_add(read),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
+use crate::source::{ReadAt, fill};
+use crate::{AssociatedData, Key, Layout, SharedReader, StreamError};
+use coffer_core_digest::{Algorithm, Digest, Hasher};
 
 /// SHA-256 over the header and all tags of a stream, which its manifest names. Reads nothing else and needs no key.
 pub fn root_of(source: &impl ReadAt, layout: &Layout) -> Result<Digest, StreamError> {
@@ -65,79 +22,36 @@ pub fn root_of(source: &impl ReadAt, layout: &Layout) -> Result<Digest, StreamEr
     Ok(hasher.finish())
 }
 
-/// Reads and seeks in the plaintext of a stream. Holds at most [`CACHED_SEGMENTS`] opened segments and one sealed one.
+/// Reads and seeks in the plaintext of a stream, with the memory of a [`SharedReader`].
 pub struct SeekReader<S> {
-    source: S,
-    opener: SegmentOpener,
-    sealed: Vec<u8>,
-    /// The one that was used last is last.
-    cached: Vec<Opened>,
+    shared: SharedReader<S>,
     at: u64,
-}
-
-struct Opened {
-    segment: u32,
-    plain: Zeroizing<Vec<u8>>,
 }
 
 impl<S: ReadAt> SeekReader<S> {
     /// Reads the header. `layout` comes from the manifest, or from the length of the source.
     pub fn new(source: S, key: &Key, data: &AssociatedData, layout: Layout) -> Result<Self, StreamError> {
-        let mut header = [0; HEADER_LEN as usize];
-        fill(&source, &mut header, 0, 0)?;
-        let opener = SegmentOpener::new(key, Header::parse(&header)?, data, layout)?;
-        Ok(Self { source, opener, sealed: Vec::new(), cached: Vec::new(), at: 0 })
+        Ok(SharedReader::new(source, key, data, layout)?.into())
     }
 
     /// The stream's shape.
     #[must_use]
     pub fn layout(&self) -> &Layout {
-        self.opener.layout()
+        self.shared.layout()
     }
+}
 
-    /// The plaintext of a segment, from the cache if it is there.
-    fn segment(&mut self, segment: u32) -> Result<&[u8], StreamError> {
-        match self.cached.iter().position(|opened| opened.segment == segment) {
-            Some(place) => {
-                let opened = self.cached.remove(place);
-                self.cached.push(opened);
-            }
-            None => {
-                let opened = self.fetch(segment)?;
-                self.cached.push(opened);
-            }
-        }
-        Ok(self.cached.last().map(|opened| opened.plain.as_slice()).unwrap_or_default())
-    }
-
-    fn fetch(&mut self, segment: u32) -> Result<Opened, StreamError> {
-        let layout = *self.opener.layout();
-        let absent = || StreamError::NoSegment { segment, segments: layout.segments() };
-        let range = layout.sealed_range(segment).ok_or_else(absent)?;
-        let length = usize::try_from(range.end.saturating_sub(range.start)).map_err(|_| absent())?;
-        self.sealed.resize(length, 0);
-        fill(&self.source, &mut self.sealed, range.start, segment)?;
-        // The buffer that was not used for the longest time is used again.
-        let mut plain = match self.cached.len() {
-            CACHED_SEGMENTS.. => self.cached.remove(0).plain,
-            _ => Zeroizing::new(Vec::new()),
-        };
-        plain.resize(length.saturating_sub(TAG_LEN as usize), 0);
-        self.opener.open(segment, &self.sealed, &mut plain)?;
-        Ok(Opened { segment, plain })
+impl<S> From<SharedReader<S>> for SeekReader<S> {
+    fn from(shared: SharedReader<S>) -> Self {
+        Self { shared, at: 0 }
     }
 }
 
 impl<S: ReadAt> Read for SeekReader<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let at = self.at;
-        let layout = *self.opener.layout();
-        let Some(segment) = layout.segment_at(at).filter(|_| !buffer.is_empty()) else { return Ok(0) };
-        let begins = layout.plain_range(segment).unwrap_or_default().start;
-        let plain = self.segment(segment)?;
-        let skipped = usize::try_from(at.saturating_sub(begins)).unwrap_or(usize::MAX);
-        let length = plain.get(skipped..).unwrap_or_default().read(buffer)?;
-        self.at = at.saturating_add(length as u64);
+        // Not beyond a segment: a bad one behind it must not take away what was opened.
+        let length = self.shared.read_segment(buffer, self.at)?;
+        self.at = self.at.saturating_add(length as u64);
         Ok(length)
     }
 }

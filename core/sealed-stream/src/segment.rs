@@ -194,6 +194,12 @@ impl SegmentOpener {
         &self.layout
     }
 
+    /// The header with which the stream begins.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.cipher.header
+    }
+
     /// Opens one segment from its ciphertext (what [`Layout::sealed_range`] names) into the beginning of `plain`, and
     /// returns how many bytes it has. Nothing of a segment that is refused is left in `plain`.
     pub fn open(&self, segment: u32, sealed: &[u8], plain: &mut [u8]) -> Result<usize, StreamError> {
@@ -217,5 +223,23 @@ impl SegmentOpener {
             true => StreamError::Corrupt { segment },
             false => StreamError::WrongKeyOrFile,
         })
+    }
+
+    /// Turns the plaintext of a segment back into its ciphertext and tag, so that plaintext which was kept can be
+    /// compared with digest and root of the stream.
+    ///
+    /// The result is for hashing only: if the plaintext was changed meanwhile, ciphertext and stream together would
+    /// give both away.
+    pub fn seal_again(&self, segment: u32, plain: &mut Vec<u8>) -> Result<(), StreamError> {
+        let segments = self.layout.segments();
+        let range = self.layout.plain_range(segment).ok_or(StreamError::NoSegment { segment, segments })?;
+        let (expected, found) = (range.end.saturating_sub(range.start), plain.len());
+        if expected != found as u64 {
+            return Err(StreamError::Size { expected, found: found as u64 });
+        }
+        let place = if self.layout.is_last(segment) { Place::Last } else { Place::Inner };
+        let tag = self.cipher.seal(segment, place, plain)?;
+        plain.extend_from_slice(&tag);
+        Ok(())
     }
 }

@@ -9,6 +9,7 @@ mod broker;
 mod clock;
 mod images;
 mod judges;
+mod models;
 mod release;
 mod start;
 
@@ -44,6 +45,12 @@ struct Cli {
     /// One step in a process of its own.
     #[arg(long, hide = true)]
     worker: Option<String>,
+    /// Only sealed models.
+    #[arg(long)]
+    models_only: bool,
+    /// The model's size in MiB.
+    #[arg(long, default_value_t = 256)]
+    model_mib: usize,
     #[command(flatten)]
     load: broker::Load,
 }
@@ -60,11 +67,15 @@ fn main() -> Result<()> {
     if cli.broker_only {
         return broker::measure(&cli.load);
     }
+    if cli.models_only {
+        return models::measure(cli.model_mib);
+    }
     judges::measure(cli.rounds)?;
     appraisal::measure(cli.rounds)?;
     release::measure(cli.rounds)?;
     broker::measure(&cli.load)?;
     images::measure(&[10, 200])?;
+    models::measure(cli.model_mib)?;
     match (cli.bench_guest, cli.kernel) {
         (Some(guest), Some(kernel)) => blocks::measure(&guest, &kernel)?,
         _ => println!("\nskipped: no guest that reads was built"),

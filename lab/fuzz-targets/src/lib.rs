@@ -17,6 +17,7 @@ mod evidence;
 mod forwarded;
 mod images;
 mod initdata;
+mod kserve;
 mod launch;
 mod luks;
 mod machine;
@@ -44,6 +45,7 @@ pub use images::{
     oci_document, oci_reference, ocicrypt_annotations, sealed_annotations, sealed_blob,
 };
 pub use initdata::{guest_config, init_data_annotation, init_data_disk, init_data_toml};
+pub use kserve::kserve_jwe;
 pub use launch::{launch_enclave, launch_firmware, launch_igvm, launch_reference};
 pub use luks::luks_header;
 pub use machine::{nsm_response, runtime_event};
@@ -154,6 +156,7 @@ targets! {
     hadoop_kms_call: wrapping::hadoop_seeds,
     transit_call: wrapping::transit_seeds,
     wrapping_record: wrapping::record_seeds,
+    kserve_jwe: kserve::seeds,
     sealed_stream: streams::stream_seeds,
     stream_envelope: streams::envelope_seeds,
     stream_manifest: streams::manifest_seeds,

@@ -191,7 +191,7 @@ pub(crate) fn source(text: &str, plain_http: bool) -> Result<Source> {
     Ok(if plain_http { source.insecure_plain_http() } else { source })
 }
 
-fn destination(text: &str, plain_http: bool) -> Result<Destination> {
+pub(crate) fn destination(text: &str, plain_http: bool) -> Result<Destination> {
     let destination = Destination::parse(text)?;
     Ok(if plain_http { destination.insecure_plain_http() } else { destination })
 }

@@ -1,19 +1,24 @@
-//! `coffer model`: seal, verify, open.
+//! `coffer model`: what is sealed, verified, opened and mounted.
+
+mod mount;
+mod read;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use coffer_core_oci::cosign::PublicKey;
+use coffer_core_digest::Digest;
 use coffer_core_sealed_stream::{Key, SegmentSize, Signature};
 use coffer_core_secret::{Secret, SecretBytes};
-use coffer_tools_images::sign_message;
-use coffer_tools_models::{Model, ModelError, Options, Signed, seal, survey};
+use coffer_guest_model_mount::Reach;
+use coffer_guest_models::Partial;
+use coffer_tools_images::{Destination, Progress, publish, sign_message};
+use coffer_tools_models::{Options, SealError, SealedModel, model_pack, seal, survey};
 use serde_json::json;
 
-use crate::Context;
-use crate::image::{KeyPlace, read_key, read_private, read_text};
-use crate::output::{progress, table};
+use crate::image::{KeyPlace, destination, read_private};
+use crate::output::progress;
+use crate::{Context, block_on};
 
 const KEYS: &str = "\
 Keys for signing are those for images: `coffer image keygen` makes them.";
@@ -26,8 +31,14 @@ pub(crate) enum Command {
         /// The folder.
         folder: PathBuf,
         /// The sealed folder; it must not exist.
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
+        #[arg(long, value_name = "DIR", required_unless_present = "to")]
+        out: Option<PathBuf>,
+        /// Write a ModelPack artifact: docker://REFERENCE or oci:FOLDER[:TAG].
+        #[arg(long, value_name = "DESTINATION")]
+        to: Option<String>,
+        /// Speak plain HTTP to the registry. What is sent is ciphertext, but for a password.
+        #[arg(long, requires = "to")]
+        plain_http: bool,
         /// The address under which guests ask for the key, as in kbs:///default/model-key/minilm.
         #[arg(long, value_name = "URI")]
         key_uri: String,
@@ -47,32 +58,44 @@ pub(crate) enum Command {
         #[arg(long = "for", value_enum, default_value_t = Use::Model)]
         purpose: Use,
     },
-    /// Verify a sealed folder: its signature, and with the key every byte of every file.
+    /// Verify a sealed model: its signature, and with the key every byte of every file.
     #[command(after_help = KEYS)]
     Verify {
-        /// The sealed folder.
-        folder: PathBuf,
-        /// A public key (PEM) that may have signed it; can be repeated.
-        #[arg(long, value_name = "FILE", required = true)]
-        signer: Vec<PathBuf>,
+        #[command(flatten)]
+        from: read::From,
         /// The key (32 bytes). Without it, the list of files stays closed.
         #[arg(long, value_name = "FILE")]
         key_file: Option<PathBuf>,
     },
-    /// Verify a sealed folder and write its files, as they were.
+    /// Verify a sealed model and write its files, as they were.
     #[command(after_help = KEYS)]
     Open {
-        /// The sealed folder.
-        folder: PathBuf,
+        #[command(flatten)]
+        from: read::From,
         /// Where the files go; it must not exist, and appears when everything was verified.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
-        /// A public key (PEM) that may have signed it; can be repeated.
-        #[arg(long, value_name = "FILE", required = true)]
-        signer: Vec<PathBuf>,
         /// The key (32 bytes).
         #[arg(long, value_name = "FILE")]
         key_file: PathBuf,
+        /// Keep what was opened, in a private folder beside DIR, if this is interrupted; and go on from there.
+        #[arg(long)]
+        resume: bool,
+    },
+    /// Verify a sealed model's signature and mount it: files are fetched and opened as they are read. Runs until it is
+    /// interrupted. Of a model that is near, header and tags of all files are compared with the manifest first.
+    #[command(after_help = KEYS)]
+    Mount {
+        #[command(flatten)]
+        from: read::From,
+        /// An empty folder.
+        folder: PathBuf,
+        /// The key (32 bytes).
+        #[arg(long, value_name = "FILE")]
+        key_file: PathBuf,
+        /// Let every user of this machine read the files, not only this one.
+        #[arg(long)]
+        allow_other: bool,
     },
 }
 
@@ -87,40 +110,30 @@ pub(crate) enum Use {
 
 pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
     match command {
-        Command::Seal { folder, out, key_uri, key_file, key_out, replace_key, sign_key, purpose } => {
+        Command::Seal {
+            folder,
+            out,
+            to,
+            plain_http,
+            key_uri,
+            key_file,
+            key_out,
+            replace_key,
+            sign_key,
+            purpose,
+        } => {
             let place = KeyPlace::of(key_file, key_out, replace_key);
-            seal_folder(context, &folder, &out, &key_uri, &place, &sign_key, purpose)
+            let to = to.map(|text| destination(&text, plain_http)).transpose()?;
+            seal_folder(context, &folder, (out.as_deref(), to.as_ref()), &key_uri, &place, &sign_key, purpose)
         }
-        Command::Verify { folder, signer, key_file } => {
-            let signed = signed(&folder, &signer)?;
-            let verified = signed.verified().clone();
-            let (statement, by) = (*verified.digest(), *verified.signer());
-            let uri = verified.statement().key().to_string();
-            let Some(key_file) = key_file else {
-                let told = json!({"statement": statement, "signer": by, "key": uri, "files": null});
-                return context.output.show(&told, |_| {
-                    format!(
-                        "signature verified: {statement}\nsigned by {by}, key {uri}\n\
-                         the files were not looked at; name the key with --key-file"
-                    )
-                });
-            };
-            let model = signed.open(key_in(&key_file)?).map_err(coded)?;
-            with_progress("verify", |shown| model.check(shown))?;
-            let told = json!({"statement": statement, "signer": by, "key": uri, "files": files(&model)});
-            context.output.show(&told, |_| {
-                let rows: Vec<_> = model.artifact().manifest().files().iter().map(row).collect();
-                let list = table(&["FILE", "BYTES", "DIGEST OF THE SEALED FILE"], &rows);
-                format!("verified: {statement}\nsigned by {by}, key {uri}\n{list}")
-            })
+        Command::Verify { from, key_file } => read::verify(context, &from, key_file.as_deref()),
+        Command::Open { from, out, key_file, resume } => {
+            let partial = if resume { Partial::Keep } else { Partial::Remove };
+            read::open(context, &from, &out, &key_file, partial)
         }
-        Command::Open { folder, out, signer, key_file } => {
-            let model = signed(&folder, &signer)?.open(key_in(&key_file)?).map_err(coded)?;
-            with_progress("open", |shown| model.unpack(&out, shown))?;
-            let told = json!({"folder": out, "statement": model.artifact().verified().digest(),
-                "files": files(&model)});
-            let count = model.artifact().manifest().files().len();
-            context.output.show(&told, |_| format!("opened {count} files in {}", out.display()))
+        Command::Mount { from, folder, key_file, allow_other } => {
+            let reach = if allow_other { Reach::Everyone } else { Reach::Owner };
+            mount::run(context, &from, &folder, &key_file, reach)
         }
     }
 }
@@ -128,7 +141,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
 fn seal_folder(
     context: &Context,
     folder: &Path,
-    out: &Path,
+    (out, to): (Option<&Path>, Option<&Destination>),
     uri: &str,
     place: &KeyPlace,
     sign_key: &Path,
@@ -138,8 +151,8 @@ fn seal_folder(
     let pem = Secret::new(read_private(sign_key)?);
     // What would fail at the end fails now, before there is a key.
     sign_message(&pem, b"").with_context(|| format!("{} cannot sign", sign_key.display()))?;
-    if out.symlink_metadata().is_ok() {
-        return Err(coded(ModelError::Exists { path: out.into() }));
+    if let Some(out) = out.filter(|out| out.symlink_metadata().is_ok()) {
+        return Err(coded(SealError::Exists { path: out.into() }));
     }
     survey(folder).map_err(coded)?;
     let segment_size = match purpose {
@@ -150,36 +163,62 @@ fn seal_folder(
     let key = place.key(context, uri, made).and_then(|bytes| stream_key(&bytes))?;
     let options = Options { key: &key, key_uri, segment_size };
     let sign = |statement: &coffer_core_sealed_stream::Statement| {
-        let failed = |why: String| ModelError::Signing(why);
+        let failed = |why: String| SealError::Signing(why);
         let message = statement.signing_bytes().map_err(|error| failed(error.to_string()))?;
         let (bytes, fingerprint) = sign_message(&pem, &message).map_err(|error| failed(error.to_string()))?;
         Ok(Signature { bytes, key_id: fingerprint.to_string() })
     };
     let began = Instant::now();
-    let sealed = with_progress("seal", |shown| seal(folder, out, options, sign, shown))?;
-    let told = json!({"folder": out, "artifact": sealed.artifact.to_string(), "statement": sealed.statement,
-        "files": sealed.files, "size": sealed.size, "sealed_size": sealed.sealed_size, "key": uri});
+    // What goes to a registry only is written to a disk first, beside the layout if it is one.
+    let beside = match to {
+        Some(Destination::Layout(folder, _)) => folder.parent().filter(|parent| *parent != Path::new("")),
+        _ => None,
+    };
+    let temporary = match out {
+        Some(_) => None,
+        None => Some(match beside {
+            Some(folder) => tempfile::tempdir_in(folder)?,
+            None => tempfile::tempdir()?,
+        }),
+    };
+    let written = match (out, &temporary) {
+        (Some(out), _) => out.to_path_buf(),
+        (None, Some(folder)) => folder.path().join("sealed"),
+        (None, None) => bail!("name --out or --to"),
+    };
+    let sealed = with_progress("seal", |shown| seal(folder, &written, options, sign, shown))?;
+    let manifest = match to {
+        Some(to) => Some(push(&written, uri, &sealed, to)?),
+        None => None,
+    };
+    let name = match (out, to) {
+        (Some(out), _) => out.display().to_string(),
+        (None, Some(to)) => to.to_string(),
+        (None, None) => String::new(),
+    };
+    let told = json!({"folder": out, "published": to.map(ToString::to_string), "manifest": manifest,
+        "artifact": sealed.artifact.to_string(), "statement": sealed.statement, "files": sealed.files,
+        "size": sealed.size, "sealed_size": sealed.sealed_size, "key": uri});
     context.output.show(&told, |_| {
         let (mib, seconds) = (sealed.size as f64 / 1_048_576.0, began.elapsed().as_secs_f64());
         format!(
-            "sealed {} files, {mib:.1} MiB in {seconds:.1} s, as {}\nkey {uri}\nstatement {}",
-            sealed.files,
-            out.display(),
-            sealed.statement
+            "sealed {} files, {mib:.1} MiB in {seconds:.1} s, as {name}\nkey {uri}\nstatement {}",
+            sealed.files, sealed.statement
         )
     })
 }
 
-fn signed(folder: &Path, signers: &[PathBuf]) -> Result<Signed> {
-    let key = |path: &PathBuf| {
-        PublicKey::from_pem(&read_text(path)?).with_context(|| format!("{}", path.display()))
-    };
-    let keys = signers.iter().map(key).collect::<Result<Vec<_>>>()?;
-    Signed::read(folder, &keys).map_err(coded)
-}
-
-fn key_in(path: &Path) -> Result<Key> {
-    stream_key(&read_key(path)?).with_context(|| format!("{}", path.display()))
+fn push(folder: &Path, uri: &str, sealed: &SealedModel, to: &Destination) -> Result<Digest> {
+    let pack = model_pack(folder, uri, &sealed.statement).map_err(coded)?;
+    let bar = progress("push", Some(sealed.sealed_size));
+    let shown = bar.clone();
+    let step = Progress::new(move |step| {
+        shown.set_length(step.total.unwrap_or_default());
+        shown.set_position(step.done);
+    });
+    let digest = block_on(async { Ok(publish(&pack.manifest, &pack.config, &pack.files, to, &step).await?) });
+    bar.finish_and_clear();
+    digest
 }
 
 fn stream_key(bytes: &SecretBytes) -> Result<Key> {
@@ -190,13 +229,13 @@ fn stream_key(bytes: &SecretBytes) -> Result<Key> {
 }
 
 /// The message and, for programs and for search, the stable code.
-fn coded(error: ModelError) -> anyhow::Error {
+fn coded(error: SealError) -> anyhow::Error {
     anyhow!("{error} [{}]", error.code())
 }
 
 fn with_progress<T>(
     what: &str,
-    work: impl FnOnce(&coffer_tools_models::Progress<'_>) -> Result<T, ModelError>,
+    work: impl FnOnce(&coffer_tools_models::Progress<'_>) -> Result<T, SealError>,
 ) -> Result<T> {
     let bar = progress(what, Some(0));
     let shown = |done, total| {
@@ -209,16 +248,4 @@ fn with_progress<T>(
     let result = work(&shown);
     bar.finish_and_clear();
     result.map_err(coded)
-}
-
-fn row(file: &coffer_core_sealed_stream::FileEntry) -> Vec<String> {
-    vec![file.path().to_string(), file.layout().size().to_string(), file.digest().to_string()]
-}
-
-fn files(model: &Model) -> serde_json::Value {
-    let one = |file: &coffer_core_sealed_stream::FileEntry| {
-        json!({"path": file.path().as_str(), "size": file.layout().size(), "executable": file.executable(),
-            "digest": file.digest(), "root": file.root()})
-    };
-    model.artifact().manifest().files().iter().map(one).collect()
 }

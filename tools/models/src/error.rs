@@ -3,12 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use coffer_core_digest::Digest;
 use coffer_core_sealed_stream::{ArtifactError, StreamError};
 
-/// Why a model could not be sealed, verified or opened.
+/// Why a model could not be sealed.
 #[derive(Debug, thiserror::Error)]
-pub enum ModelError {
+pub enum SealError {
     /// Something in the folder cannot be sealed.
     #[error("{} cannot be sealed: {why}", .path.display())]
     Entry {
@@ -29,15 +28,7 @@ pub enum ModelError {
         /// The destination.
         path: PathBuf,
     },
-    /// The folder holds no sealed artifact.
-    #[error("{} is not a sealed model: it has no file {name}", .folder.display())]
-    NotSealed {
-        /// The folder.
-        folder: PathBuf,
-        /// The file that is missing.
-        name: &'static str,
-    },
-    /// Envelope or manifest is refused.
+    /// Envelope or manifest cannot be made.
     #[error("{}: {source}", .folder.display())]
     Artifact {
         /// The folder.
@@ -46,7 +37,7 @@ pub enum ModelError {
         #[source]
         source: ArtifactError,
     },
-    /// A file of the model is refused.
+    /// A file of the model cannot be sealed.
     #[error("{file}: {source}")]
     File {
         /// The file's path in the model.
@@ -54,24 +45,6 @@ pub enum ModelError {
         /// Why.
         #[source]
         source: ArtifactError,
-    },
-    /// A file of the model is not there.
-    #[error("{file} is missing: there is no {}", .blob.display())]
-    Missing {
-        /// The file's path in the model.
-        file: String,
-        /// Where its stream should be.
-        blob: PathBuf,
-    },
-    /// A file's stream opens but is not the one that was signed.
-    #[error("{file} was replaced by someone who has the key: expected {expected}, found {found}")]
-    Replaced {
-        /// The file's path in the model.
-        file: String,
-        /// The digest in the manifest.
-        expected: Box<Digest>,
-        /// The digest found.
-        found: Box<Digest>,
     },
     /// The caller could not sign.
     #[error("the manifest could not be signed: {0}")]
@@ -96,16 +69,13 @@ pub enum ModelError {
     Interrupted,
 }
 
-impl ModelError {
+impl SealError {
     /// The stable code.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Entry { .. } | Self::Empty { .. } => "model.entry",
             Self::Exists { .. } => "model.exists",
-            Self::NotSealed { .. } => "model.not-sealed",
-            Self::Missing { .. } => "model.missing",
-            Self::Replaced { .. } => "model.replaced",
             Self::Artifact { source, .. } | Self::File { source, .. } => source.code(),
             Self::Signing(_) => "model.signing",
             Self::DiskFull { .. } => "model.disk-full",
@@ -116,19 +86,19 @@ impl ModelError {
 }
 
 /// Names the file in an I/O error.
-pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> ModelError {
+pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> SealError {
     let path = path.to_path_buf();
     move |source| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ModelError::DiskFull { path },
-        _ => ModelError::Io { path, source },
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => SealError::DiskFull { path },
+        _ => SealError::Io { path, source },
     }
 }
 
 /// Names the file of the model, or the file of the disk if it is that which failed.
-pub(crate) fn of(file: &str, blob: &Path) -> impl FnOnce(StreamError) -> ModelError {
+pub(crate) fn of(file: &str, blob: &Path) -> impl FnOnce(StreamError) -> SealError {
     let (file, blob) = (file.to_owned(), blob.to_path_buf());
     move |error| match error {
         StreamError::Io(error) => at(&blob)(error),
-        error => ModelError::File { file, source: error.into() },
+        error => SealError::File { file, source: error.into() },
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::error::{ModelError, at};
+use crate::error::{SealError, at};
 
 /// Written beside its destination under another name; removed unless it is committed.
 pub(crate) struct Fresh {
@@ -16,9 +16,9 @@ pub(crate) struct Fresh {
 
 impl Fresh {
     /// Nothing may exist at the destination; its parent must.
-    pub(crate) fn create(destination: &Path) -> Result<Self, ModelError> {
+    pub(crate) fn create(destination: &Path) -> Result<Self, SealError> {
         if fs::symlink_metadata(destination).is_ok() {
-            return Err(ModelError::Exists { path: destination.into() });
+            return Err(SealError::Exists { path: destination.into() });
         }
         let parent = match destination.parent() {
             Some(parent) if parent != Path::new("") => parent,
@@ -37,7 +37,7 @@ impl Fresh {
     }
 
     /// Gives the folder its name. Files in it are synced by their writers.
-    pub(crate) fn commit(self) -> Result<(), ModelError> {
+    pub(crate) fn commit(self) -> Result<(), SealError> {
         let sync = |path: &Path| File::open(path).and_then(|folder| folder.sync_all()).map_err(at(path));
         sync(self.work.path())?;
         // A folder that came into being meanwhile is replaced only if it is empty, which loses nothing.

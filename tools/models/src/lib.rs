@@ -1,25 +1,19 @@
-//! Seals, verifies and opens folders of models and data sets.
+//! Seals folders of models and data sets.
 //!
-//! SPEC: `docs/formats/sealed-stream.md`, section 4. Left out: where keys come from, and making signatures.
+//! SPEC: `docs/formats/sealed-stream.md`, section 4. Left out: reading what was sealed, which is `guest/models`; where
+//! keys come from; making signatures.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod error;
 mod fresh;
-mod open;
+mod modelpack;
 mod seal;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod work;
 
-pub use error::ModelError;
-pub use open::{Model, Signed};
+pub use error::SealError;
+pub use modelpack::{ModelPack, model_pack};
 pub use seal::{Options, SealedModel, seal, survey};
 pub use work::Progress;
-
-/// The signed envelope's file.
-pub const ENVELOPE: &str = "sealed-stream.json";
-/// The sealed manifest's file.
-pub const MANIFEST: &str = "manifest.sealed";
-/// The folder of the files' streams.
-pub const BLOBS: &str = "blobs";

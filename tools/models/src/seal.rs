@@ -10,13 +10,13 @@ use coffer_core_sealed_stream::{
     ArtifactError, ArtifactId, AssociatedData, FileEntry, Key, Manifest, Sealer, SegmentSize, Signature,
     Statement, StreamError,
 };
+use coffer_guest_models::{BLOBS, ENVELOPE, MANIFEST};
 use zeroize::Zeroizing;
 
-use crate::error::{ModelError, at, of};
+use crate::error::{SealError, at, of};
 use crate::fresh::Fresh;
 use crate::tree::{self, Source};
 use crate::work::{Counter, Progress, each};
-use crate::{BLOBS, ENVELOPE, MANIFEST};
 
 /// What to seal with.
 pub struct Options<'a> {
@@ -46,7 +46,7 @@ pub struct SealedModel {
 /// How many files below `folder` would be sealed, and how many bytes; or what of it cannot be.
 ///
 /// To be asked before a key is made that would be left without use.
-pub fn survey(folder: &Path) -> Result<(usize, u64), ModelError> {
+pub fn survey(folder: &Path) -> Result<(usize, u64), SealError> {
     let sources = tree::read(folder)?;
     Ok((sources.len(), sources.iter().map(|source| source.size).sum()))
 }
@@ -58,10 +58,10 @@ pub fn seal(
     folder: &Path,
     destination: &Path,
     options: Options<'_>,
-    sign: impl FnOnce(&Statement) -> Result<Signature, ModelError>,
+    sign: impl FnOnce(&Statement) -> Result<Signature, SealError>,
     progress: &Progress<'_>,
-) -> Result<SealedModel, ModelError> {
-    let refused = |source| ModelError::Artifact { folder: destination.into(), source };
+) -> Result<SealedModel, SealError> {
+    let refused = |source| SealError::Artifact { folder: destination.into(), source };
     let artifact = ArtifactId::random().map_err(|error| refused(StreamError::from(error).into()))?;
     let sources = tree::read(folder)?;
     let fresh = Fresh::create(destination)?;
@@ -93,7 +93,7 @@ fn seal_file(
     blobs: &Path,
     options: &Options<'_>,
     counter: &Counter<'_>,
-) -> Result<FileEntry, ModelError> {
+) -> Result<FileEntry, SealError> {
     let name = source.path.as_str();
     let mut reader = File::open(&source.file).map_err(at(&source.file))?;
     let mut blob = tempfile::Builder::new().prefix(".").tempfile_in(blobs).map_err(at(blobs))?;
@@ -118,22 +118,22 @@ fn seal_file(
     let own = blobs.join(sealed.digest.hex());
     blob.persist(&own).map_err(|error| at(&own)(error.error))?;
     let entry = FileEntry::new(source.path.clone(), source.executable, options.segment_size, &sealed);
-    entry.map_err(|source: ArtifactError| ModelError::File { file: name.into(), source })
+    entry.map_err(|source: ArtifactError| SealError::File { file: name.into(), source })
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
+fn write(path: &Path, bytes: &[u8]) -> Result<(), SealError> {
     let mut file = File::create_new(path).map_err(at(path))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(at(path))?;
     readable(&file, path)
 }
 
 /// Ciphertext is for everybody; temporary files and folders are made for their owner alone.
-fn readable(file: &File, path: &Path) -> Result<(), ModelError> {
+fn readable(file: &File, path: &Path) -> Result<(), SealError> {
     use std::os::unix::fs::PermissionsExt;
     file.set_permissions(fs::Permissions::from_mode(0o644)).map_err(at(path))
 }
 
-fn public(folder: &Path) -> Result<(), ModelError> {
+fn public(folder: &Path) -> Result<(), SealError> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(at(folder))
 }

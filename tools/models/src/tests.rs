@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
@@ -14,6 +15,10 @@ use coffer_core_digest::Digest;
 use coffer_core_oci::cosign::PublicKey;
 use coffer_core_sealed_stream::{FileEntry, Key, Manifest, Sealed, SegmentSize, Signature, Statement};
 
+use coffer_guest_models::{
+    Access, BLOBS, Destination, ENVELOPE, FILE_PATH, Job, MANIFEST, MODEL_ARTIFACT, Partial, Place, Signed,
+};
+
 use super::*;
 
 fn options(key: &Key) -> Options<'_> {
@@ -22,11 +27,11 @@ fn options(key: &Key) -> Options<'_> {
 }
 
 /// Signatures are tested through the command; here nobody looks at them.
-fn unsigned(_: &Statement) -> Result<Signature, ModelError> {
+fn unsigned(_: &Statement) -> Result<Signature, SealError> {
     Ok(Signature { bytes: vec![0], key_id: String::new() })
 }
 
-fn seal_to(from: &Path, to: &Path) -> Result<SealedModel, ModelError> {
+fn seal_to(from: &Path, to: &Path) -> Result<SealedModel, SealError> {
     seal(from, to, options(&Key::new([1; 32])), unsigned, &|_, _| {})
 }
 
@@ -79,7 +84,7 @@ fn what_cannot_be_sealed_is_named_and_nothing_is_left() {
     }
     let folder = tempfile::tempdir().unwrap();
     let refused = seal_to(folder.path(), &folder.path().join("sealed")).unwrap_err();
-    assert!(matches!(refused, ModelError::Empty { .. }), "{refused}");
+    assert!(matches!(refused, SealError::Empty { .. }), "{refused}");
 }
 
 #[test]
@@ -88,7 +93,7 @@ fn a_failed_signing_leaves_nothing() {
     let (from, to) = (folder.path().join("model"), folder.path().join("sealed"));
     fs::create_dir(&from).unwrap();
     fs::write(from.join("a"), b"a").unwrap();
-    let refuse = |_: &Statement| Err(ModelError::Signing("no".into()));
+    let refuse = |_: &Statement| Err(SealError::Signing("no".into()));
     let refused = seal(&from, &to, options(&Key::new([1; 32])), refuse, &|_, _| {}).unwrap_err();
     assert_eq!(refused.code(), "model.signing");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -109,12 +114,15 @@ fn a_file_whose_digest_is_not_the_signed_one_is_refused_though_it_opens() {
     seal(&from, &to, options(&key), sign, &|_, _| {}).unwrap();
     let der = STANDARD.encode(signer.public_key().as_der().unwrap().as_ref());
     let pem = format!("-----BEGIN PUBLIC KEY-----\n{der}\n-----END PUBLIC KEY-----\n");
+    let store = || Access::default().store(&Place::Folder(to.clone())).unwrap();
     let open = || {
         let keys = [PublicKey::from_pem(&pem).unwrap()];
-        Signed::read(&to, &keys).unwrap().open(Key::new([1; 32])).unwrap()
+        Signed::read(store(), &keys).unwrap().open(Key::new([1; 32])).unwrap()
     };
+    let stop = AtomicBool::new(false);
+    let job = Job { progress: &|_, _| {}, stop: &stop };
     let model = open();
-    model.check(&|_, _| {}).unwrap();
+    model.check(&job).unwrap();
     // The same list, signed again, with another digest for the same stream.
     let (manifest, file) = (model.artifact().manifest(), &model.artifact().manifest().files()[0]);
     let other = Digest::sha256(b"other");
@@ -123,12 +131,33 @@ fn a_file_whose_digest_is_not_the_signed_one_is_refused_though_it_opens() {
     let twin = Manifest::new(*manifest.artifact(), manifest.key().clone(), SegmentSize::KIB_64, vec![entry])
         .unwrap();
     let (sealed, statement) = twin.seal(&key).unwrap();
-    fs::rename(model.blob(file), to.join(BLOBS).join(other.hex())).unwrap();
+    fs::rename(to.join(BLOBS).join(file.digest().hex()), to.join(BLOBS).join(other.hex())).unwrap();
     fs::write(to.join(MANIFEST), sealed).unwrap();
     fs::write(to.join(ENVELOPE), statement.envelope(&[sign(&statement).unwrap()]).unwrap()).unwrap();
-    let refused = open().check(&|_, _| {}).unwrap_err();
+    let refused = open().check(&job).unwrap_err();
     assert_eq!(refused.code(), "model.replaced", "{refused}");
-    let out = folder.path().join("out");
-    assert_eq!(open().unpack(&out, &|_, _| {}).unwrap_err().code(), "model.replaced");
-    assert!(!out.exists());
+    let out = Destination::New(folder.path().join("out"));
+    let refused = open().unpack(&out, Partial::Keep, &job).unwrap_err();
+    assert_eq!(refused.code(), "model.replaced");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing that was refused is kept");
+}
+
+#[test]
+fn a_model_pack_names_every_object_of_a_sealed_folder_and_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("model"), folder.path().join("sealed"));
+    fs::create_dir(&from).unwrap();
+    fs::write(from.join("weights"), vec![3; 100_000]).unwrap();
+    fs::write(from.join("tokenizer"), b"t").unwrap();
+    let sealed = seal_to(&from, &to).unwrap();
+    let pack = model_pack(&to, "kbs:///default/model-key/1", &sealed.statement).unwrap();
+    let text = String::from_utf8([pack.manifest.to_bytes().unwrap(), pack.config.clone()].concat()).unwrap();
+    assert!(!text.contains("tokenizer") && !text.contains("weights\""), "{text}");
+    assert_eq!(pack.manifest.artifact_type.as_deref(), Some(MODEL_ARTIFACT));
+    assert_eq!((pack.files.len(), pack.manifest.layers.len()), (4, 4));
+    for (layer, path) in &pack.files {
+        let bytes = fs::read(path).unwrap();
+        assert_eq!((layer.digest, layer.size), (Digest::sha256(&bytes), bytes.len() as u64));
+        assert!(to.join(&layer.annotations[FILE_PATH]).is_file());
+    }
 }

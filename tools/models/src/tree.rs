@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use coffer_core_sealed_stream::{FilePath, MAX_FILES};
 
-use crate::error::{ModelError, at};
+use crate::error::{SealError, at};
 
 /// A file to seal.
 pub(crate) struct Source {
@@ -17,13 +17,13 @@ pub(crate) struct Source {
 }
 
 /// All files below `folder`.
-pub(crate) fn read(folder: &Path) -> Result<Vec<Source>, ModelError> {
+pub(crate) fn read(folder: &Path) -> Result<Vec<Source>, SealError> {
     let mut files = Vec::new();
     let mut folders = vec![(folder.to_path_buf(), String::new())];
     while let Some((folder, prefix)) = folders.pop() {
         for entry in fs::read_dir(&folder).map_err(at(&folder))? {
             let file = entry.map_err(at(&folder))?.path();
-            let refuse = |why: String| ModelError::Entry { path: file.clone(), why };
+            let refuse = |why: String| SealError::Entry { path: file.clone(), why };
             let name = file.file_name().and_then(|name| name.to_str());
             let name = name.ok_or_else(|| refuse("its name is not UTF-8; rename it".into()))?;
             let path = format!("{prefix}{name}");
@@ -41,12 +41,12 @@ pub(crate) fn read(folder: &Path) -> Result<Vec<Source>, ModelError> {
             }
             if files.len() > MAX_FILES {
                 let why = format!("it has more than {MAX_FILES} files; pack them, or seal parts of it");
-                return Err(ModelError::Entry { path: folder, why });
+                return Err(SealError::Entry { path: folder, why });
             }
         }
     }
     if files.is_empty() {
-        return Err(ModelError::Empty { path: folder.into() });
+        return Err(SealError::Empty { path: folder.into() });
     }
     // The same order whatever the file system's, so that messages and progress repeat.
     files.sort_by(|one, other| one.path.cmp(&other.path));

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
-use crate::ModelError;
+use crate::SealError;
 
 /// More threads than this wait for the disk or for memory, not for cryptography.
 const MAX_THREADS: usize = 4;
@@ -33,8 +33,8 @@ impl<'a> Counter<'a> {
 /// Does `work` for each item, results in order. The first failure stops what has not begun.
 pub(crate) fn each<T: Sync, R: Send>(
     items: &[T],
-    work: impl Fn(&T) -> Result<R, ModelError> + Sync,
-) -> Result<Vec<R>, ModelError> {
+    work: impl Fn(&T) -> Result<R, SealError> + Sync,
+) -> Result<Vec<R>, SealError> {
     let next = AtomicUsize::new(0);
     let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(items.len());
     let run = || {
@@ -53,7 +53,7 @@ pub(crate) fn each<T: Sync, R: Send>(
     };
     let parts = thread::scope(|scope| {
         let handles: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
-        let ends = handles.into_iter().map(|handle| handle.join().unwrap_or(Err(ModelError::Interrupted)));
+        let ends = handles.into_iter().map(|handle| handle.join().unwrap_or(Err(SealError::Interrupted)));
         // All are joined before the first error is returned.
         ends.collect::<Vec<_>>().into_iter().collect::<Result<Vec<_>, _>>()
     })?;

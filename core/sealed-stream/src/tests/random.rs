@@ -202,3 +202,52 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_shared_reader_gives_every_range_to_every_thread_and_a_bad_segment_to_none() {
+    let size = 5 * 4080 + 17;
+    let plain = plain(size as u64);
+    let (_, sealed) = seal(&plain, small());
+    let layout = Layout::new(small(), size as u64).unwrap();
+    let shared = SharedReader::new(sealed.clone(), &key(0), &data("file"), layout).unwrap();
+    std::thread::scope(|scope| {
+        for start in 0..4_usize {
+            let (shared, plain) = (&shared, &plain);
+            scope.spawn(move || {
+                for at in (start * 13..size).step_by(997) {
+                    let mut buffer = vec![0; 9000];
+                    let read = shared.read_at(&mut buffer, at as u64).unwrap();
+                    assert_eq!(buffer[..read], plain[at..(at + 9000).min(size)]);
+                }
+            });
+        }
+    });
+    let mut bad = sealed;
+    bad[2 * 4096 + 5] ^= 1;
+    let shared = SharedReader::new(bad, &key(0), &data("file"), layout).unwrap();
+    let mut buffer = vec![0; size];
+    assert_eq!(shared.read_at(&mut buffer, size as u64 - 10).unwrap(), 10);
+    for (at, length) in [(0, size), (2 * 4080 - 40 + 1, 1), (2 * 4080 - 40, 4080)] {
+        let refused = shared.read_at(&mut buffer[..length], at as u64).unwrap_err();
+        assert_eq!(refused.code(), "stream.corrupt", "{at}");
+    }
+    assert_eq!(shared.read_at(&mut buffer[..4000], 0).unwrap(), 4000);
+    assert_eq!(buffer[..4000], plain[..4000]);
+}
+
+#[test]
+fn kept_plaintext_is_sealed_again_to_the_same_bytes() {
+    let size = 2 * 4080 + 17;
+    let plain = plain(size as u64);
+    let (_, sealed) = seal(&plain, small());
+    let layout = Layout::new(small(), size as u64).unwrap();
+    let header = Header::parse(&sealed[..40].try_into().unwrap()).unwrap();
+    let opener = SegmentOpener::new(&key(0), header, &data("file"), layout).unwrap();
+    for segment in 0..layout.segments() {
+        let (from, to) = (layout.plain_range(segment).unwrap(), layout.sealed_range(segment).unwrap());
+        let mut own = plain[from.start as usize..from.end as usize].to_vec();
+        opener.seal_again(segment, &mut own).unwrap();
+        assert_eq!(own, sealed[to.start as usize..to.end as usize]);
+        assert!(opener.seal_again(segment, &mut own).is_err(), "its length is no longer the plaintext's");
+    }
+}

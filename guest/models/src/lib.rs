@@ -1,0 +1,36 @@
+//! Sealed models, read from folders, web servers, object stores and registries.
+//!
+//! SPEC: `docs/formats/sealed-stream.md`. INVARIANT: no file is opened but through a [`Model`], which exists only after
+//! somebody known signed its manifest. TRUST: sources, and everything on the way to them, are hostile. Left out: where
+//! keys and signers come from, and sealing.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+
+mod error;
+mod model;
+mod pipeline;
+mod place;
+mod source;
+#[cfg(test)]
+mod tests;
+mod workplace;
+
+pub use error::{ModelError, SourceError};
+pub use model::{Model, Signed, fill_parallel};
+pub use pipeline::{Job, Progress};
+pub use place::Place;
+pub use source::{
+    Access, Credentials, Http, Login, Logins, Object, Remote, Retry, S3Access, S3Style, Store, Transport,
+};
+pub use workplace::{Destination, Partial};
+
+/// The signed envelope's name.
+pub const ENVELOPE: &str = "sealed-stream.json";
+/// The sealed manifest's name.
+pub const MANIFEST: &str = "manifest.sealed";
+/// The folder of the files' streams.
+pub const BLOBS: &str = "blobs";
+/// The artifact type of a CNCF ModelPack manifest (model-spec, `docs/spec.md`).
+pub const MODEL_ARTIFACT: &str = "application/vnd.cncf.model.manifest.v1+json";
+/// The annotation with a layer's name (model-spec, `docs/annotations.md`).
+pub const FILE_PATH: &str = "org.cncf.model.filepath";
