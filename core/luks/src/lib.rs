@@ -127,7 +127,7 @@ impl Volume {
         let slot = slot::Slot::new(&key)?;
         let metadata = Metadata::new(&slot, options.key_address.as_deref());
         let binary = Binary::new(options)?;
-        out.seek(SeekFrom::Start(metadata::AREA_OFFSET))?;
+        out.seek(SeekFrom::Start(slot::AREA_OFFSET))?;
         out.write_all(&slot.seal(&key, passphrase)?)?;
         let json = metadata.to_json()?;
         for copy in [Copy::Secondary, Copy::Primary] {

@@ -7,11 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::slot::{AREA, Derivation, MAX_ITERATIONS, STRIPES, Slot};
+use crate::slot::{AREA, AREA_OFFSET, Derivation, MAX_ITERATIONS, STRIPES, Slot};
 use crate::{DATA_OFFSET, KEY, LuksError};
 
-/// Where the one area of volumes of ours is, in bytes: behind both headers.
-pub(crate) const AREA_OFFSET: u64 = 32_768;
 /// What an area takes: whole blocks of 4096 bytes.
 const AREA_ROOM: u64 = 258_048;
 const CIPHER: &str = "aes-xts-plain64";

@@ -7,10 +7,12 @@ use aws_lc_rs::pbkdf2;
 use coffer_core_seal::xts::{Sectors, Xts};
 use coffer_core_secret::{Secret, SecretBytes};
 
-use crate::{ITERATIONS, KEY, LuksError, VolumeKey, af, metadata};
+use crate::{ITERATIONS, KEY, LuksError, VolumeKey, af};
 
 /// More rounds than an honest slot has; each costs the guest time.
 pub(crate) const MAX_ITERATIONS: u32 = 10_000_000;
+/// Where the one area of volumes of ours is, in bytes: behind both headers.
+pub(crate) const AREA_OFFSET: u64 = 32_768;
 /// The stripes that every slot has.
 pub(crate) const STRIPES: usize = 4000;
 /// Length of the area that is in use: whole sectors of 512 bytes.
@@ -41,7 +43,7 @@ impl Slot {
         };
         let check = derivation()?;
         let digest = check.derive::<32>(key.expose())?.expose().to_vec();
-        Ok(Self { derivation: derivation()?, offset: metadata::AREA_OFFSET, check, digest })
+        Ok(Self { derivation: derivation()?, offset: AREA_OFFSET, check, digest })
     }
 
     pub(crate) fn area_offset(&self) -> u64 {
