@@ -33,8 +33,7 @@ pub(crate) fn verify<'a>(
 
 fn path<'a>(leaf: &Certificate, authority: &'a Authority, at: i64) -> Result<&'a Certificate, SigstoreError> {
     let no_path = |why: String| SigstoreError::Chain { at: time(at), why };
-    let (anchor, intermediates) =
-        authority.chain.split_last().ok_or_else(|| no_path("the authority has no certificate".to_owned()))?;
+    let (anchor, intermediates) = (&authority.anchor, &authority.intermediates);
     let mut sent = vec![leaf.der().to_vec()];
     sent.extend(intermediates.iter().map(|one| one.der().to_vec()));
     verify_path(&sent, &[anchor.der().to_vec()], &[], at).map_err(|cause| match cause {
@@ -56,7 +55,7 @@ fn path<'a>(leaf: &Certificate, authority: &'a Authority, at: i64) -> Result<&'a
     let issued = |one: &&Certificate| {
         one.subject_der() == leaf.issuer_der() && leaf.verify_signed_by(one).is_ok()
     };
-    authority.chain.iter().find(issued).ok_or_else(|| no_path("no issuer of the leaf".to_owned()))
+    intermediates.iter().chain([anchor]).find(issued).ok_or_else(|| no_path("no issuer of the leaf".to_owned()))
 }
 
 /// Whether the certificate names the purpose. None if it names no purpose at all.

@@ -1,7 +1,9 @@
 //! Checkpoints: a log's tree head as a signed note (C2SP tlog-checkpoint and signed-note).
 //!
-//! The origin must be the host of the log's base URL, or that with Rekor's ` - <tree>` behind it, because one key can
-//! sign for several trees of one log. Left out: witnesses' cosignatures, which are skipped as C2SP signed-note says.
+//! A log is its key here, as everywhere in Rekor: its base URL is not compared, because deployments write other names
+//! into checkpoints. The origin must be the name under which the log signs, or that with Rekor's ` - <tree>` behind it,
+//! because one key can sign for several trees. Left out: witnesses' cosignatures, which are skipped as C2SP
+//! signed-note says.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -44,37 +46,38 @@ pub(crate) fn open(note: &str, log: &Log) -> Result<TreeHead, SigstoreError> {
     let root = STANDARD.decode(root).ok().and_then(|root| <[u8; 32]>::try_from(root).ok());
     let root = root.ok_or(malformed("a SHA-256 in base64 in the third line"))?;
 
-    let host = log.host.as_str();
-    if !is_origin_of(origin, host) {
-        return Err(SigstoreError::CheckpointOrigin { expected: host.to_owned(), found: shown(origin) });
+    let lines: Vec<(&str, Vec<u8>)> = signatures.iter().filter_map(|line| signature_line(line)).collect();
+    if !lines.iter().any(|(name, _)| is_origin_of(origin, name)) {
+        let names: Vec<&str> = lines.iter().map(|(name, _)| *name).collect();
+        return Err(SigstoreError::CheckpointOrigin { expected: shown(&names.join(", ")), found: shown(origin) });
     }
-    match signatures.iter().any(|line| is_signed(text, line, origin, log)) {
+    let is_signed = |(name, signed): &(&str, Vec<u8>)| {
+        let Some((hint, signature)) = signed.split_first_chunk::<4>() else { return false };
+        is_origin_of(origin, name)
+            && hints(name, log).contains(hint)
+            && log.key.has_signed(text.as_bytes(), signature)
+    };
+    match lines.iter().any(is_signed) {
         true => Ok(TreeHead { size, root }),
         false => Err(SigstoreError::CheckpointSignature { log: hex::encode(log.id) }),
     }
 }
 
-/// Whether the origin is the host, or the host with Rekor's number of a tree.
-fn is_origin_of(origin: &str, host: &str) -> bool {
+/// Whether the origin is the name, or the name with Rekor's number of a tree.
+fn is_origin_of(origin: &str, name: &str) -> bool {
     let is_number = |tree: &str| !tree.is_empty() && tree.bytes().all(|byte| byte.is_ascii_digit());
-    match origin.strip_prefix(host) {
-        _ if host.is_empty() => false,
+    match origin.strip_prefix(name) {
+        _ if name.is_empty() => false,
         Some("") => true,
         Some(rest) => rest.strip_prefix(" - ").is_some_and(is_number),
         None => false,
     }
 }
 
-/// Whether a signature line is of this log, by its key over the text.
-fn is_signed(text: &str, line: &str, origin: &str, log: &Log) -> bool {
-    let Some((name, encoded)) = line.strip_prefix("\u{2014} ").and_then(|rest| rest.split_once(' ')) else {
-        return false;
-    };
-    let Some(decoded) = STANDARD.decode(encoded).ok() else { return false };
-    let Some((hint, signature)) = decoded.split_first_chunk::<4>() else { return false };
-    (name == log.host || name == origin)
-        && hints(name, log).contains(hint)
-        && log.key.has_signed(text.as_bytes(), signature)
+/// The name, and the key's identifier with the signature, of a line: an em dash, the name and base64.
+fn signature_line(line: &str) -> Option<(&str, Vec<u8>)> {
+    let (name, encoded) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;
+    STANDARD.decode(encoded).ok().map(|decoded| (name, decoded))
 }
 
 /// The key identifiers under which the log's signature may stand: of an ECDSA key, and of any key by Rekor, the start

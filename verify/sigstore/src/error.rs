@@ -102,10 +102,10 @@ pub enum SigstoreError {
     /// The checkpoint is not a signed note with a tree head.
     #[error("the checkpoint cannot be read: expected {0}. Fetch the bundle again, or sign again")]
     Checkpoint(&'static str),
-    /// The checkpoint is of another log.
-    #[error("the checkpoint is of the log {found:?}; expected {expected:?}. Correct the trust root's baseUrl, or sign again")]
+    /// The checkpoint is signed under other names than its origin.
+    #[error("the checkpoint's origin is {found:?}; expected {expected:?}, who signed it. Fetch the bundle again, or sign again")]
     CheckpointOrigin {
-        /// The host of the log's base URL.
+        /// The names under which it is signed.
         expected: String,
         /// The checkpoint's origin.
         found: String,

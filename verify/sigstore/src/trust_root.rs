@@ -30,8 +30,6 @@ pub struct TrustRoot {
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
     pub(crate) id: [u8; 32],
-    /// The host of its base URL.
-    pub(crate) host: String,
     pub(crate) key: Key,
     pub(crate) window: Window,
 }
@@ -39,8 +37,8 @@ pub(crate) struct Log {
 /// A certification authority that identifies signers.
 #[derive(Clone, Debug)]
 pub(crate) struct Authority {
-    /// Intermediates first, the anchor last. Never empty.
-    pub(crate) chain: Vec<Certificate>,
+    pub(crate) anchor: Certificate,
+    pub(crate) intermediates: Vec<Certificate>,
     pub(crate) window: Window,
 }
 
@@ -181,16 +179,9 @@ fn logs(instances: Vec<LogInstance>, kinds: &[Kind]) -> Result<Vec<Log>, Sigstor
             let (named, is) = (kind.name(), key.kind().name());
             return Err(refused(&format!("the key of the log {}: said to be {named}, is {is}", shown(&one.base_url))));
         }
-        let (id, host) = (one.log_id.key_id.0, host(&one.base_url));
-        found.push(Log { id, host, key, window: one.public_key.valid_for });
+        found.push(Log { id: one.log_id.key_id.0, key, window: one.public_key.valid_for });
     }
     Ok(found)
-}
-
-/// The host of a URL, with its port.
-fn host(url: &str) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split('/').next().unwrap_or_default().to_owned()
 }
 
 fn authority(instance: AuthorityInstance) -> Result<Authority, SigstoreError> {
@@ -199,9 +190,12 @@ fn authority(instance: AuthorityInstance) -> Result<Authority, SigstoreError> {
         return Err(refused(&format!("expected 1 to {MAX_CHAIN} certificates in the chain of an authority")));
     }
     let parse = |one: &RawCertificate| Certificate::parse(&one.raw_bytes.0);
-    let chain = certificates.iter().map(parse).collect::<Result<_, _>>();
-    let chain = chain.map_err(|cause| refused(&format!("the certificate of an authority: {cause}")))?;
-    Ok(Authority { chain, window: instance.valid_for })
+    let chain: Result<Vec<_>, _> = certificates.iter().map(parse).collect();
+    let mut chain = chain.map_err(|cause| refused(&format!("the certificate of an authority: {cause}")))?;
+    // The anchor is the one that issued itself, or else the last: trust roots that are in use have either order.
+    let itself = chain.iter().position(|one| one.subject_der() == one.issuer_der());
+    let anchor = chain.remove(itself.unwrap_or_else(|| chain.len().saturating_sub(1)));
+    Ok(Authority { anchor, intermediates: chain, window: instance.valid_for })
 }
 
 fn refused(why: &str) -> SigstoreError {
