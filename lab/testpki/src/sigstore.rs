@@ -8,14 +8,14 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PublicKeyData,
-    SanType, SerialNumber, SigningKey, date_time_ymd,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber, SigningKey, date_time_ymd,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
 
-pub use rcgen::{PKCS_ED25519, PKCS_RSA_SHA256, SignatureAlgorithm};
+pub use rcgen::ExtendedKeyUsagePurpose as Purpose;
+pub use rcgen::{PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, SignatureAlgorithm};
 
 /// The time of everything that is made without saying otherwise, in seconds since 1970: 2026-01-01.
 pub const SIGSTORE_TIME: u64 = 1_767_225_600;
@@ -25,7 +25,7 @@ const ISSUER_RAW: [u64; 9] = [1, 3, 6, 1, 4, 1, 57264, 1, 1];
 const ISSUER: [u64; 9] = [1, 3, 6, 1, 4, 1, 57264, 1, 8];
 
 /// What the certificate's list of timestamps says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SigstoreTimestamp {
     /// The CT log signed it.
     Embedded,
@@ -37,6 +37,8 @@ pub enum SigstoreTimestamp {
     Foreign,
     /// First one of a CT log that nobody knows, then the CT log's.
     Second,
+    /// The list, with its length, is of these octets.
+    Raw(Vec<u8>),
 }
 
 /// What is said in a signer's certificate.
@@ -49,7 +51,7 @@ pub struct SigstoreSigner {
     /// The issuer as bare text.
     pub issuer_raw: Option<String>,
     /// Extended key usages.
-    pub purposes: Vec<ExtendedKeyUsagePurpose>,
+    pub purposes: Vec<Purpose>,
     /// From when it is valid, in seconds since 1970.
     pub from: u64,
     /// Timestamps of the CT log.
@@ -65,7 +67,7 @@ impl SigstoreSigner {
             subjects: vec![subject.to_owned()],
             issuer: Some(issuer.to_owned()),
             issuer_raw: Some(issuer.to_owned()),
-            purposes: vec![ExtendedKeyUsagePurpose::CodeSigning],
+            purposes: vec![Purpose::CodeSigning],
             from: SIGSTORE_TIME - 60,
             timestamp: SigstoreTimestamp::Embedded,
             key: &PKCS_ECDSA_P256_SHA256,
@@ -88,7 +90,8 @@ impl SigstoreCertificate {
 
     fn pem(&self) -> String {
         let text = STANDARD.encode(&self.der);
-        let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).expect("base64")).collect();
+        let lines: Vec<&str> =
+            text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).expect("base64")).collect();
         format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
     }
 }
@@ -106,11 +109,11 @@ pub struct SigstoreFixture {
 impl SigstoreFixture {
     /// With a log whose key is on P-256.
     pub fn new() -> Self {
-        Self::with_log(&PKCS_ECDSA_P256_SHA256, vec![ExtendedKeyUsagePurpose::CodeSigning])
+        Self::with_log(&PKCS_ECDSA_P256_SHA256, vec![Purpose::CodeSigning])
     }
 
     /// With a log's key of a kind, and an intermediate certificate for purposes.
-    pub fn with_log(log: &'static SignatureAlgorithm, purposes: Vec<ExtendedKeyUsagePurpose>) -> Self {
+    pub fn with_log(log: &'static SignatureAlgorithm, purposes: Vec<Purpose>) -> Self {
         let root_key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).expect("a key");
         let root_params = authority("test sigstore");
         let root = root_params.self_signed(&root_key).expect("a root certificate");
@@ -178,14 +181,15 @@ impl SigstoreFixture {
             let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
             self.timestamp(&key, tbs, at, at)
         };
-        let list = match signer.timestamp {
-            SigstoreTimestamp::Embedded => Some(ours(at)),
+        let list = match &signer.timestamp {
+            SigstoreTimestamp::Embedded => Some(vector(&ours(at))),
             SigstoreTimestamp::Absent => None,
-            SigstoreTimestamp::Changed => Some(ours(other)),
-            SigstoreTimestamp::Foreign => Some(foreign()),
-            SigstoreTimestamp::Second => Some([foreign(), ours(at)].concat()),
+            SigstoreTimestamp::Changed => Some(vector(&ours(other))),
+            SigstoreTimestamp::Foreign => Some(vector(&foreign())),
+            SigstoreTimestamp::Second => Some(vector(&[foreign(), ours(at)].concat())),
+            SigstoreTimestamp::Raw(list) => Some(list.clone()),
         };
-        SigstoreCertificate { der: make(list.map(|list| vector(&list))), key }
+        SigstoreCertificate { der: make(list), key }
     }
 
     /// One element of the list of timestamps, whose signature is over the time `signed` (RFC 6962, section 3.2).
@@ -276,7 +280,8 @@ impl SigstoreFixture {
 
     /// Has the log promise an entry as it stands.
     pub fn promise(&self, entry: &mut Value) {
-        let number = |member: &str| entry[member].as_str().expect("a number").parse::<u64>().expect("a number");
+        let number =
+            |member: &str| entry[member].as_str().expect("a number").parse::<u64>().expect("a number");
         // Members in the order of RFC 8785, without space.
         let message = format!(
             r#"{{"body":{},"integratedTime":{},"logID":"{}","logIndex":{}}}"#,

@@ -18,7 +18,8 @@ pub(crate) fn verify<'a>(
     root: &'a TrustRoot,
     at: i64,
 ) -> Result<&'a Certificate, SigstoreError> {
-    let mut refusal = SigstoreError::Chain { at: time(at), why: "the trust root has no authority".to_owned() };
+    let mut refusal =
+        SigstoreError::Chain { at: time(at), why: "the trust root has no authority".to_owned() };
     for authority in &root.authorities {
         match path(leaf, authority, at) {
             Ok(issuer) => return Ok(issuer),
@@ -52,10 +53,13 @@ fn path<'a>(leaf: &Certificate, authority: &'a Authority, at: i64) -> Result<&'a
     if intermediates.iter().any(|one| !is_for_code_signing(one).unwrap_or(true)) {
         return Err(SigstoreError::Purpose { which: "an intermediate certificate" });
     }
-    let issued = |one: &&Certificate| {
-        one.subject_der() == leaf.issuer_der() && leaf.verify_signed_by(one).is_ok()
-    };
-    intermediates.iter().chain([anchor]).find(issued).ok_or_else(|| no_path("no issuer of the leaf".to_owned()))
+    let issued =
+        |one: &&Certificate| one.subject_der() == leaf.issuer_der() && leaf.verify_signed_by(one).is_ok();
+    intermediates
+        .iter()
+        .chain([anchor])
+        .find(issued)
+        .ok_or_else(|| no_path("no issuer of the leaf".to_owned()))
 }
 
 /// Whether the certificate names the purpose. None if it names no purpose at all.

@@ -49,7 +49,10 @@ pub(crate) fn open(note: &str, log: &Log) -> Result<TreeHead, SigstoreError> {
     let lines: Vec<(&str, Vec<u8>)> = signatures.iter().filter_map(|line| signature_line(line)).collect();
     if !lines.iter().any(|(name, _)| is_origin_of(origin, name)) {
         let names: Vec<&str> = lines.iter().map(|(name, _)| *name).collect();
-        return Err(SigstoreError::CheckpointOrigin { expected: shown(&names.join(", ")), found: shown(origin) });
+        return Err(SigstoreError::CheckpointOrigin {
+            expected: shown(&names.join(", ")),
+            found: shown(origin),
+        });
     }
     let is_signed = |(name, signed): &(&str, Vec<u8>)| {
         let Some((hint, signature)) = signed.split_first_chunk::<4>() else { return false };

@@ -31,7 +31,11 @@ struct Subject {
 }
 
 /// Verifies that the key signed the content, and that it is about the artifact, which is named by SHA-256.
-pub(crate) fn verify(content: &Content, key: &Key, artifact: &Digest) -> Result<Option<Statement>, SigstoreError> {
+pub(crate) fn verify(
+    content: &Content,
+    key: &Key,
+    artifact: &Digest,
+) -> Result<Option<Statement>, SigstoreError> {
     match content {
         Content::Message { digest, signature } => message(digest, signature, key, artifact).map(|()| None),
         Content::Envelope { payload, payload_type, signature } => {
@@ -54,7 +58,8 @@ fn message(digest: &[u8; 32], signature: &[u8], key: &Key, artifact: &Digest) ->
     }
     // Ed25519 signs messages (RFC 8032, section 5.1.6), and only the artifact's hash is at hand.
     if key.kind() == Kind::Ed25519 {
-        let expected = "ECDSA P-256, ECDSA P-384 or RSA, whose signatures can be verified by the artifact's hash";
+        let expected =
+            "ECDSA P-256, ECDSA P-384 or RSA, whose signatures can be verified by the artifact's hash";
         return Err(SigstoreError::Key { expected, found: key.kind().name().to_owned() });
     }
     match key.has_signed_sha256(digest, signature) {

@@ -7,13 +7,17 @@ use crate::trust_root::MAX_TRUST_ROOT;
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SigstoreError {
     /// The bundle is longer than any honest one.
-    #[error("the bundle has {found} bytes; expected at most {MAX_BUNDLE}. Attach the signature with a smaller payload")]
+    #[error(
+        "the bundle has {found} bytes; expected at most {MAX_BUNDLE}. Attach the signature with a smaller payload"
+    )]
     BundleSize {
         /// Bytes found.
         found: usize,
     },
     /// The bundle is of another type or version.
-    #[error("the bundle has the media type {found:?}; expected {expected:?}. Sign again with a client that writes it")]
+    #[error(
+        "the bundle has the media type {found:?}; expected {expected:?}. Sign again with a client that writes it"
+    )]
     BundleMediaType {
         /// The one that is read.
         expected: &'static str,
@@ -24,19 +28,25 @@ pub enum SigstoreError {
     #[error("the bundle cannot be read: {0}. Fetch it again, or sign again")]
     Bundle(String),
     /// The bundle has no log entry, or too many.
-    #[error("the bundle has {found} log entries; expected 1 to {MAX_ENTRIES}. Sign again with a transparency log")]
+    #[error(
+        "the bundle has {found} log entries; expected 1 to {MAX_ENTRIES}. Sign again with a transparency log"
+    )]
     Entries {
         /// Entries found.
         found: usize,
     },
     /// The trust root is longer than any honest one.
-    #[error("the trust root has {found} bytes; expected at most {MAX_TRUST_ROOT}. Configure a trusted_root.json")]
+    #[error(
+        "the trust root has {found} bytes; expected at most {MAX_TRUST_ROOT}. Configure a trusted_root.json"
+    )]
     TrustRootSize {
         /// Bytes found.
         found: usize,
     },
     /// The trust root is of another type or version.
-    #[error("the trust root has the media type {found:?}; expected {expected:?}. Configure a trusted_root.json of it")]
+    #[error(
+        "the trust root has the media type {found:?}; expected {expected:?}. Configure a trusted_root.json of it"
+    )]
     TrustRootMediaType {
         /// The one that is read.
         expected: &'static str,
@@ -53,13 +63,17 @@ pub enum SigstoreError {
         found: &'static str,
     },
     /// The entry is of a log that nobody trusts.
-    #[error("the log {found} is not in the trust root. Expected one of its logs; update the trust root or sign again")]
+    #[error(
+        "the log {found} is not in the trust root. Expected one of its logs; update the trust root or sign again"
+    )]
     LogUnknown {
         /// The log's identifier in hexadecimal.
         found: String,
     },
     /// The log's key was not in use when it says that it took the entry.
-    #[error("the entry's time {at} is outside of {window} of the log's key. Update the trust root or sign again")]
+    #[error(
+        "the entry's time {at} is outside of {window} of the log's key. Update the trust root or sign again"
+    )]
     LogWindow {
         /// The integrated time (RFC 3339).
         at: String,
@@ -70,13 +84,17 @@ pub enum SigstoreError {
     #[error("the log entry has no signed entry timestamp; expected one. Sign again with a log that gives it")]
     PromiseMissing,
     /// The signed entry timestamp is not the log's for this entry, time and place.
-    #[error("the signed entry timestamp is not by the log {log} over this entry's body, time and index. Sign again")]
+    #[error(
+        "the signed entry timestamp is not by the log {log} over this entry's body, time and index. Sign again"
+    )]
     PromiseSignature {
         /// The log's identifier in hexadecimal.
         log: String,
     },
     /// The leaf is not within the tree.
-    #[error("the leaf's index {found} is not within the tree of {size} leaves. Fetch the bundle again, or sign again")]
+    #[error(
+        "the leaf's index {found} is not within the tree of {size} leaves. Fetch the bundle again, or sign again"
+    )]
     InclusionIndex {
         /// The index found.
         found: u64,
@@ -84,7 +102,9 @@ pub enum SigstoreError {
         size: u64,
     },
     /// The path has another length than the tree's shape says.
-    #[error("the inclusion proof has {found} hashes; expected {expected}. Fetch the bundle again, or sign again")]
+    #[error(
+        "the inclusion proof has {found} hashes; expected {expected}. Fetch the bundle again, or sign again"
+    )]
     InclusionLength {
         /// Hashes that lead from the leaf to the root.
         expected: usize,
@@ -92,7 +112,9 @@ pub enum SigstoreError {
         found: usize,
     },
     /// The path does not lead from the body to the root.
-    #[error("the inclusion proof leads to root {found}; expected {expected}. The entry is not in the log: sign again")]
+    #[error(
+        "the inclusion proof leads to root {found}; expected {expected}. The entry is not in the log: sign again"
+    )]
     InclusionRoot {
         /// The proof's root in hexadecimal.
         expected: String,
@@ -103,7 +125,9 @@ pub enum SigstoreError {
     #[error("the checkpoint cannot be read: expected {0}. Fetch the bundle again, or sign again")]
     Checkpoint(&'static str),
     /// The checkpoint is signed under other names than its origin.
-    #[error("the checkpoint's origin is {found:?}; expected {expected:?}, who signed it. Fetch the bundle again, or sign again")]
+    #[error(
+        "the checkpoint's origin is {found:?}; expected {expected:?}, who signed it. Fetch the bundle again, or sign again"
+    )]
     CheckpointOrigin {
         /// The names under which it is signed.
         expected: String,
@@ -111,7 +135,9 @@ pub enum SigstoreError {
         found: String,
     },
     /// None of the checkpoint's signatures is the log's.
-    #[error("no signature on the checkpoint is by the log {log}; expected one. Fetch the bundle again, or sign again")]
+    #[error(
+        "no signature on the checkpoint is by the log {log}; expected one. Fetch the bundle again, or sign again"
+    )]
     CheckpointSignature {
         /// The log's identifier in hexadecimal.
         log: String,
@@ -136,7 +162,9 @@ pub enum SigstoreError {
     #[error("the signer's certificate cannot be read: {0}; expected X.509 in DER. Sign again")]
     Certificate(String),
     /// The certificate leads to no authority of the trust root.
-    #[error("expected a certificate of an authority of the trust root, valid at {at}: {why}. Update the trust root or sign again")]
+    #[error(
+        "expected a certificate of an authority of the trust root, valid at {at}: {why}. Update the trust root or sign again"
+    )]
     Chain {
         /// The integrated time (RFC 3339).
         at: String,
@@ -144,10 +172,14 @@ pub enum SigstoreError {
         why: String,
     },
     /// A certificate was not valid when the log took the entry.
-    #[error("expected certificates valid at the entry's time: {0}. Sign again: an entry must be logged at once")]
+    #[error(
+        "expected certificates valid at the entry's time: {0}. Sign again: an entry must be logged at once"
+    )]
     CertificateTime(String),
     /// The authority was not in use when the log took the entry.
-    #[error("the entry's time {at} is outside of {window} of the certificate's authority. Update the trust root or sign again")]
+    #[error(
+        "the entry's time {at} is outside of {window} of the certificate's authority. Update the trust root or sign again"
+    )]
     AuthorityWindow {
         /// The integrated time (RFC 3339).
         at: String,
@@ -155,25 +187,35 @@ pub enum SigstoreError {
         window: String,
     },
     /// The certificate is not for signing code.
-    #[error("{which} is not for code signing (1.3.6.1.5.5.7.3.3), as expected. Sign with a certificate that is")]
+    #[error(
+        "{which} is not for code signing (1.3.6.1.5.5.7.3.3), as expected. Sign with a certificate that is"
+    )]
     Purpose {
         /// Which certificate of the chain.
         which: &'static str,
     },
     /// The certificate has no embedded timestamp of a CT log.
-    #[error("the certificate has no signed certificate timestamp; expected one. Use an authority that logs certificates")]
+    #[error(
+        "the certificate has no signed certificate timestamp; expected one. Use an authority that logs certificates"
+    )]
     SctMissing,
     /// The embedded timestamps cannot be read.
-    #[error("the signed certificate timestamps cannot be read: {0}; expected the list of RFC 6962, 3.3. Sign again")]
+    #[error(
+        "the signed certificate timestamps cannot be read: {0}; expected the list of RFC 6962, 3.3. Sign again"
+    )]
     SctMalformed(&'static str),
     /// All embedded timestamps are of CT logs that nobody trusts.
-    #[error("the certificate is in CT log {found}; expected one of the trust root. Update the trust root or sign again")]
+    #[error(
+        "the certificate is in CT log {found}; expected one of the trust root. Update the trust root or sign again"
+    )]
     SctLogUnknown {
         /// The log's identifier in hexadecimal.
         found: String,
     },
     /// The CT log's key was not in use at the timestamp.
-    #[error("the certificate's timestamp {at} is outside of {window} of the CT log's key. Update the trust root or sign again")]
+    #[error(
+        "the certificate's timestamp {at} is outside of {window} of the CT log's key. Update the trust root or sign again"
+    )]
     SctWindow {
         /// The timestamp (RFC 3339).
         at: String,
@@ -181,13 +223,17 @@ pub enum SigstoreError {
         window: String,
     },
     /// The embedded timestamp is not the CT log's over this certificate.
-    #[error("the certificate's timestamp is not by CT log {log} over this certificate, as expected. Sign again")]
+    #[error(
+        "the certificate's timestamp is not by CT log {log} over this certificate, as expected. Sign again"
+    )]
     SctSignature {
         /// The log's identifier in hexadecimal.
         log: String,
     },
     /// The signer is another.
-    #[error("the signer is {found:?}; expected {expected:?}. Correct the expected subject, or have the right signer sign")]
+    #[error(
+        "the signer is {found:?}; expected {expected:?}. Correct the expected subject, or have the right signer sign"
+    )]
     Subject {
         /// The subject asked for.
         expected: String,
@@ -195,7 +241,9 @@ pub enum SigstoreError {
         found: String,
     },
     /// The signer was identified by another issuer.
-    #[error("the signer's identity is vouched for by {found:?}; expected {expected:?}. Correct the expected issuer, or sign there")]
+    #[error(
+        "the signer's identity is vouched for by {found:?}; expected {expected:?}. Correct the expected issuer, or sign there"
+    )]
     Issuer {
         /// The issuer asked for.
         expected: String,
@@ -253,7 +301,9 @@ pub enum SigstoreError {
     #[error("the envelope's statement cannot be read: {0}. Sign an in-toto statement v1")]
     Statement(String),
     /// What is signed is not the artifact.
-    #[error("the signature is over {found}; expected the artifact {expected}. Take the bundle that belongs to the artifact")]
+    #[error(
+        "the signature is over {found}; expected the artifact {expected}. Take the bundle that belongs to the artifact"
+    )]
     Artifact {
         /// The artifact asked about.
         expected: String,

@@ -33,6 +33,8 @@ mod trust_root;
 mod verdict;
 mod wire;
 
+#[cfg(test)]
+mod tests;
 
 pub use bundle::{Bundle, MAX_BUNDLE, MAX_ENTRIES};
 pub use error::SigstoreError;

@@ -92,7 +92,11 @@ mod tests {
                 assert_eq!(compute(leaf(&leaves[index]), index, &path), Ok(expected), "{index} of {size}");
                 assert_ne!(compute(leaf(b"other"), index, &path), Ok(expected));
                 for other in (0..size + 2).filter(|other| *other != index) {
-                    assert_ne!(compute(leaf(&leaves[index]), other, &path), Ok(expected), "{index} as {other}");
+                    assert_ne!(
+                        compute(leaf(&leaves[index]), other, &path),
+                        Ok(expected),
+                        "{index} as {other}"
+                    );
                 }
                 let longer = [path.clone(), vec![Hash([0; 32])]].concat();
                 let code = compute(leaf(&leaves[index]), index, &longer).unwrap_err().code();

@@ -24,14 +24,19 @@ struct Timestamp<'a> {
 }
 
 /// Verifies that a CT log of the trust root took the certificate, which `issuer` issued.
-pub(crate) fn verify(leaf: &Certificate, issuer: &Certificate, root: &TrustRoot) -> Result<(), SigstoreError> {
+pub(crate) fn verify(
+    leaf: &Certificate,
+    issuer: &Certificate,
+    root: &TrustRoot,
+) -> Result<(), SigstoreError> {
     let value = leaf.extension(EXTENSION).ok_or(SigstoreError::SctMissing)?;
     let mut outer = Reader::new(value);
     let octets = outer.expect(tag::OCTET_STRING, "the list").map(|found| found.content);
     let list = octets.and_then(|octets| outer.end("the list").map(|()| octets));
     let list = list.map_err(|_| SigstoreError::SctMalformed("no OCTET STRING"))?;
     let timestamps = timestamps(list).ok_or(SigstoreError::SctMalformed("a length or version is wrong"))?;
-    let tbs = precertificate(leaf.tbs()).map_err(|_| SigstoreError::SctMalformed("the certificate's extensions"))?;
+    let tbs = precertificate(leaf.tbs())
+        .map_err(|_| SigstoreError::SctMalformed("the certificate's extensions"))?;
     let issuer = sha256(issuer.spki_der());
 
     let mut refusal = SigstoreError::SctMissing;
@@ -46,8 +51,14 @@ pub(crate) fn verify(leaf: &Certificate, issuer: &Certificate, root: &TrustRoot)
     Err(refusal)
 }
 
-fn verify_one(one: &Timestamp<'_>, tbs: &[u8], issuer: &[u8; 32], root: &TrustRoot) -> Result<(), SigstoreError> {
-    let message = signed(one, tbs, issuer).ok_or(SigstoreError::SctMalformed("a certificate that is too long"))?;
+fn verify_one(
+    one: &Timestamp<'_>,
+    tbs: &[u8],
+    issuer: &[u8; 32],
+    root: &TrustRoot,
+) -> Result<(), SigstoreError> {
+    let message =
+        signed(one, tbs, issuer).ok_or(SigstoreError::SctMalformed("a certificate that is too long"))?;
     let at = i64::try_from(one.at).unwrap_or(i64::MAX);
     let mut refusal = SigstoreError::SctLogUnknown { found: hex::encode(one.log) };
     for log in root.ct_logs.iter().filter(|log| log.id == one.log) {

@@ -64,7 +64,8 @@ impl Window {
 
 impl std::fmt::Display for Window {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let end = |one: Option<jiff::Timestamp>| one.map_or_else(|| "any time".to_owned(), |at| at.to_string());
+        let end =
+            |one: Option<jiff::Timestamp>| one.map_or_else(|| "any time".to_owned(), |at| at.to_string());
         write!(f, "the window from {} to {}", end(self.start), end(self.end))
     }
 }
@@ -174,10 +175,14 @@ fn logs(instances: Vec<LogInstance>, kinds: &[Kind]) -> Result<Vec<Log>, Sigstor
             continue;
         }
         let key = Key::from_spki(&one.public_key.raw_bytes.0);
-        let key = key.map_err(|why| refused(&format!("the key of the log {}: {why}", shown(&one.base_url))))?;
+        let key =
+            key.map_err(|why| refused(&format!("the key of the log {}: {why}", shown(&one.base_url))))?;
         if key.kind() != kind {
             let (named, is) = (kind.name(), key.kind().name());
-            return Err(refused(&format!("the key of the log {}: said to be {named}, is {is}", shown(&one.base_url))));
+            return Err(refused(&format!(
+                "the key of the log {}: said to be {named}, is {is}",
+                shown(&one.base_url)
+            )));
         }
         found.push(Log { id: one.log_id.key_id.0, key, window: one.public_key.valid_for });
     }

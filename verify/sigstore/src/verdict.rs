@@ -94,7 +94,8 @@ impl Bundle {
         if algorithm != Algorithm::Sha256 {
             return Err(SigstoreError::ArtifactAlgorithm { found: algorithm.name() });
         }
-        let times = self.entries.iter().map(|entry| log::verify(entry, root)).collect::<Result<Vec<_>, _>>()?;
+        let times =
+            self.entries.iter().map(|entry| log::verify(entry, root)).collect::<Result<Vec<_>, _>>()?;
         let (Some(at), Some(first)) = (times.first(), self.entries.first()) else {
             return Err(SigstoreError::Entries { found: 0 });
         };
