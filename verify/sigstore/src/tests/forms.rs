@@ -70,7 +70,8 @@ fn members_of_other_makers_do_not_matter() {
 
 #[test]
 fn a_trust_root_that_cannot_be_read_is_refused() {
-    let changes: [(&str, fn(&mut Value)); 8] = [
+    type Change = fn(&mut Value);
+    let changes: [(&str, Change); 8] = [
         ("sigstore.trust-root.media-type", |root| root["mediaType"] = json!("application/json")),
         ("sigstore.trust-root.malformed", |root| root["tlogs"][0]["publicKey"]["rawBytes"] = json!("MAA=")),
         ("sigstore.trust-root.malformed", |root| flip(&mut root["tlogs"][0]["publicKey"]["rawBytes"])),
