@@ -27,6 +27,7 @@ mod nvidia;
 mod protocol;
 mod services;
 mod signed_cbor;
+mod sigstore;
 mod store;
 mod streams;
 mod wrapping;
@@ -57,6 +58,7 @@ pub use protocol::{
 };
 pub use services::{grpc_message, reference_registration, rest_body};
 pub use signed_cbor::{cbor, cca_token, corim, nitro_document};
+pub use sigstore::{sigstore_bundle, sigstore_trust_root};
 pub use store::store_backup;
 pub use streams::{sealed_stream, stream_envelope, stream_manifest};
 pub use wrapping::{hadoop_kms_call, transit_call, wrapping_record};
@@ -140,6 +142,8 @@ targets! {
     nitro_document: signed_cbor::nitro_seeds,
     cca_token: signed_cbor::cca_seeds,
     corim: signed_cbor::corim_seeds,
+    sigstore_bundle: sigstore::bundle_seeds,
+    sigstore_trust_root: sigstore::trust_root_seeds,
     snp_report: amd::report_seeds,
     snp_evidence: amd::report_json_seeds,
     snp_certificate: amd::certificate_seeds,

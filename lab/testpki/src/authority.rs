@@ -136,7 +136,7 @@ pub(crate) fn modulus(der: &[u8]) -> &[u8] {
 }
 
 /// The content of the first DER element, and what follows it.
-fn element(der: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn element(der: &[u8]) -> (&[u8], &[u8]) {
     let (length, header) = match der[1] {
         short @ 0..=0x7f => (usize::from(short), 2),
         0x81 => (usize::from(der[2]), 3),

@@ -11,6 +11,7 @@ pub mod dcap;
 mod log;
 mod nitro;
 mod nvidia;
+pub mod sigstore;
 mod snp;
 mod tpm;
 

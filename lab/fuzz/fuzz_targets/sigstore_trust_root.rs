@@ -1,0 +1,5 @@
+//! The target `sigstore_trust_root` under libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| coffer_lab_fuzz_targets::sigstore_trust_root(data));
