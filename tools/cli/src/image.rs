@@ -1,5 +1,6 @@
 //! `coffer image`: seal, convert, open, sign, verify, inspect.
 
+mod bundle;
 mod key_provider;
 mod opening;
 
@@ -88,14 +89,16 @@ pub(crate) enum Command {
         #[arg(long)]
         plain_http: bool,
     },
-    /// Verify an image's signature.
-    #[command(after_help = PLACES)]
+    /// Verify an image's signature: by a key, or by a sigstore bundle that says who signed.
+    #[command(after_help = bundle::HELP)]
     Verify {
         /// The image.
         image: String,
-        /// The public key (PEM).
-        #[arg(long, value_name = "FILE")]
-        key: PathBuf,
+        /// The public key (PEM) that must have signed.
+        #[arg(long, value_name = "FILE", required_unless_present = "bundle")]
+        key: Option<PathBuf>,
+        #[command(flatten)]
+        bundle: bundle::Options,
         /// Speak plain HTTP to registries.
         #[arg(long)]
         plain_http: bool,
@@ -161,9 +164,10 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
                 "key": signature.key});
             context.output.show(&told, |_| format!("signed {} ({})", signature.image, signature.tag))
         }
-        Command::Verify { image, key, plain_http } => {
-            let pem = read_text(&key)?;
+        Command::Verify { image, key, bundle, plain_http } => {
             let from = source(&image, plain_http)?;
+            let Some(key) = key else { return bundle::verify(context, &from, &bundle) };
+            let pem = read_text(&key)?;
             let signed = block_on(async { Ok(verify(&from, &pem).await?) })?;
             let digest = *signed.value();
             context.output.show(&json!({"verified": digest}), |_| format!("verified: {digest}"))

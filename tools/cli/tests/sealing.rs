@@ -142,3 +142,18 @@ fn a_key_provider_wraps_for_the_broker_s_key_and_unwraps_with_it() {
     ask(&wrap(format!("keypath={key}"))).ends_with(1);
     ask(&json!({"op": "nothing"})).ends_with(1);
 }
+
+#[test]
+fn a_bundle_needs_its_trust_root_and_signer_and_is_refused_by_its_code() {
+    let case = Case::new();
+    let bundle = case.write("bundle", b"{}");
+    let verify = ["image", "verify", "oci:nowhere", "--bundle", &bundle];
+    let done = case.run(&verify);
+    done.ends_with(2);
+    assert!(done.err.contains("--trust-root") && done.err.contains("--identity"), "{}", done.err);
+    let who = ["--trust-root", &bundle, "--identity", "a@b.example", "--issuer", "https://b.example"];
+    let done = case.run(&[&verify[..], &who].concat());
+    done.ends_with(1);
+    assert!(done.err.contains("sigstore.bundle."), "{}", done.err);
+    case.run(&["image", "verify", "oci:nowhere"]).ends_with(2);
+}
