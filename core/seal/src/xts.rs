@@ -1,5 +1,6 @@
-//! AES-256-XTS over sectors (IEEE 1619-2018; NIST SP 800-38E), as dm-crypt does it with `aes-xts-plain64`: the tweak is
-//! the sector's number, little-endian. In what numbers count, [`Sectors`] says.
+//! AES-256-XTS over 4096-byte sectors (IEEE 1619-2018; NIST SP 800-38E), as dm-crypt does it with
+//! `aes-xts-plain64`, `sector_size:4096` and `iv_large_sectors`: the tweak is the sector's index in units of
+//! 4096 bytes, little-endian.
 //!
 //! Sectors are whole multiples of 16 bytes, so there is no ciphertext stealing.
 
@@ -21,48 +22,15 @@ pub enum XtsError {
     #[error("the two halves of the AES-256-XTS key are equal; make a new key of {KEY} random bytes")]
     WeakKey,
     /// The data is not whole sectors.
-    #[error("the data has {found} bytes; expected whole sectors of {length}")]
-    Sector {
-        /// The data's length.
-        found: usize,
-        /// A sector's.
-        length: usize,
-    },
+    #[error("the data has {0} bytes; expected whole sectors of {BLOCK}")]
+    Sector(usize),
     /// The library refused.
     #[error("the cipher library failed")]
     Library,
 }
 
-/// How long sectors are, and in what their numbers count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sectors {
-    /// 4096 bytes, counted one by one (`sector_size:4096 iv_large_sectors`): sealed blocks.
-    Blocks,
-    /// 4096 bytes, counted in 512 bytes (`sector_size:4096`): the data of LUKS2 volumes.
-    BlocksInSmall,
-    /// 512 bytes: the key areas of LUKS2.
-    Small,
-}
-
-impl Sectors {
-    const fn length(self) -> usize {
-        match self {
-            Self::Blocks | Self::BlocksInSmall => BLOCK,
-            Self::Small => 512,
-        }
-    }
-
-    const fn step(self) -> u64 {
-        match self {
-            Self::Blocks | Self::Small => 1,
-            Self::BlocksInSmall => 8,
-        }
-    }
-}
-
 /// AES-256-XTS with one key.
 pub struct Xts {
-    sectors: Sectors,
     encrypt: EncryptingKey,
     decrypt: DecryptingKey,
     tweak: EncryptingKey,
@@ -71,18 +39,12 @@ pub struct Xts {
 impl Xts {
     /// Takes a 64-byte key; the first half encrypts data, the second tweaks.
     pub fn new(key: &Secret<[u8; KEY]>) -> Result<Self, XtsError> {
-        Self::over(Sectors::Blocks, key)
-    }
-
-    /// As [`Xts::new`], over sectors of another form.
-    pub fn over(sectors: Sectors, key: &Secret<[u8; KEY]>) -> Result<Self, XtsError> {
         let (data, tweak) = key.expose().split_at(KEY / 2);
         if Secret::<[u8; 32]>::new(data.try_into().map_err(|_| XtsError::Library)?).equals(tweak) {
             return Err(XtsError::WeakKey);
         }
         let unbound = |half| UnboundCipherKey::new(&AES_256, half).map_err(|_| XtsError::Library);
         Ok(Self {
-            sectors,
             encrypt: EncryptingKey::ecb(unbound(data)?).map_err(|_| XtsError::Library)?,
             decrypt: DecryptingKey::ecb(unbound(data)?).map_err(|_| XtsError::Library)?,
             tweak: EncryptingKey::ecb(unbound(tweak)?).map_err(|_| XtsError::Library)?,
@@ -109,12 +71,11 @@ impl Xts {
         sectors: &mut [u8],
         cipher: impl Fn(&mut [u8]) -> Result<(), XtsError>,
     ) -> Result<(), XtsError> {
-        let (length, step) = (self.sectors.length(), self.sectors.step());
-        if !sectors.len().is_multiple_of(length) {
-            return Err(XtsError::Sector { found: sectors.len(), length });
+        if !sectors.len().is_multiple_of(BLOCK) {
+            return Err(XtsError::Sector(sectors.len()));
         }
-        for (offset, sector) in sectors.chunks_exact_mut(length).enumerate() {
-            let index = first.wrapping_add(offset as u64).wrapping_mul(step);
+        for (offset, sector) in sectors.chunks_exact_mut(BLOCK).enumerate() {
+            let index = first.wrapping_add(offset as u64);
             let mut tweak = u128::from(index).to_le_bytes();
             self.tweak.encrypt(&mut tweak).map_err(|_| XtsError::Library)?;
             mask(sector, tweak);
@@ -174,6 +135,6 @@ mod tests {
     #[test]
     fn part_of_a_sector_is_refused() {
         let xts = Xts::new(&key()).unwrap();
-        assert_eq!(xts.encrypt(0, &mut [0; 100]), Err(XtsError::Sector { found: 100, length: BLOCK }));
+        assert_eq!(xts.encrypt(0, &mut [0; 100]), Err(XtsError::Sector(100)));
     }
 }

@@ -19,7 +19,6 @@ mod images;
 mod initdata;
 mod kserve;
 mod launch;
-mod luks;
 mod machine;
 pub mod mutate;
 mod nbd;
@@ -48,7 +47,6 @@ pub use images::{
 pub use initdata::{guest_config, init_data_annotation, init_data_disk, init_data_toml};
 pub use kserve::kserve_jwe;
 pub use launch::{launch_enclave, launch_firmware, launch_igvm, launch_reference};
-pub use luks::luks_header;
 pub use machine::{nsm_response, runtime_event};
 pub use nbd::nbd;
 pub use nvidia::{nvidia_evidence, nvidia_ocsp, nvidia_report, nvidia_rim};
@@ -116,7 +114,6 @@ targets! {
     keywrap_message: images::keywrap_seeds,
     key_provider: images::key_provider_seeds,
     layer_tar: images::tar_seeds,
-    luks_header: luks::header_seeds,
     oci_document: images::document_seeds,
     oci_reference: images::reference_seeds,
     image_config: images::config_seeds,
