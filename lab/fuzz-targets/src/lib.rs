@@ -26,6 +26,7 @@ mod services;
 mod signed_cbor;
 mod store;
 mod streams;
+mod volumes;
 mod wrapping;
 
 pub use admins::{admin_key, admin_token, client_certificate, issuer_keys};
@@ -53,6 +54,7 @@ pub use services::{grpc_message, reference_registration, rest_body};
 pub use signed_cbor::{cbor, cca_token, corim, nitro_document};
 pub use store::store_backup;
 pub use streams::{sealed_stream, stream_envelope, stream_manifest};
+pub use volumes::luks2_header;
 pub use wrapping::{hadoop_kms_call, transit_call, wrapping_record};
 
 /// A target with inputs to begin from.
@@ -150,4 +152,5 @@ targets! {
     sealed_stream: streams::stream_seeds,
     stream_envelope: streams::envelope_seeds,
     stream_manifest: streams::manifest_seeds,
+    luks2_header: volumes::header_seeds,
 }
