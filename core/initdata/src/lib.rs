@@ -31,8 +31,8 @@ use serde::Deserialize;
 
 pub use builder::Builder;
 pub use config::{
-    AllowedContainer, Attestation, Broker, ConfigError, GuestConfig, Permission, SignatureRule,
-    registry_roots_entry,
+    AllowedContainer, Attestation, Broker, ConfigError, GuestConfig, Permission, Rollback, SignatureRule,
+    Volume, VolumeAccess, registry_roots_entry,
 };
 pub use framing::{DISK_HEADER, DISK_SECTOR};
 

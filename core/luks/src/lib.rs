@@ -26,7 +26,7 @@ mod open;
 mod tests;
 
 pub use error::LuksError;
-pub use generation::{Generation, GenerationKey, MARK, RECORDS, Record};
+pub use generation::{Generation, GenerationKey, MARK, RECORDS, Record, insecure_newest};
 pub use make::{DATA_OFFSET, Made, Making, make};
 pub use open::{Unlocked, Volume, read};
 

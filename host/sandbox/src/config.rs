@@ -31,6 +31,8 @@ pub struct SandboxConfig {
     pub init_data_disk: Vec<u8>,
     /// Sealed blocks, as disks.
     pub disks: Vec<SealedDisk>,
+    /// Persistent encrypted volumes, as disks.
+    pub volumes: Vec<VolumeDisk>,
     /// The OCI layout whose blobs the guest may ask for.
     pub layout: Option<PathBuf>,
     /// User-mode networking and forwarded ports; none for a guest without network.
@@ -68,6 +70,15 @@ pub struct SealedDisk {
     /// The blob's digest.
     pub digest: Digest,
     /// The blob: ciphertext.
+    pub path: PathBuf,
+}
+
+/// A volume's disk and the name by which init-data knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeDisk {
+    /// The volume's name.
+    pub name: String,
+    /// The file: ciphertext, which the guest writes.
     pub path: PathBuf,
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use coffer_core_channel::volume_serial;
 use coffer_host_vmm::{
     Accelerator, Channel, Disk, Firmware, Kind, LinuxBoot, Machine, MachineError, MachineSpec, Qemu, Vendor,
     Vmm,
@@ -161,6 +162,14 @@ fn machine_spec(config: &SandboxConfig, run_dir: &Path) -> Result<MachineSpec, S
             return Err(SandboxError::DiskSize { path: disk.path.clone(), size });
         }
         disks.push(Disk { path: disk.path.clone(), serial: disk_serial(&disk.digest), read_only: true });
+    }
+    for volume in &config.volumes {
+        let path = volume.path.clone();
+        let size = fs::metadata(&path).map_err(SandboxError::file("look at", &path))?.len();
+        if size == 0 || !size.is_multiple_of(512) {
+            return Err(SandboxError::DiskSize { path, size });
+        }
+        disks.push(Disk { path, serial: volume_serial(&volume.name), read_only: false });
     }
     let console = match &config.console {
         ConsoleLog::Temporary => run_dir.join("console.log"),

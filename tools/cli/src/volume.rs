@@ -1,9 +1,13 @@
 //! `coffer volume`: make and inspect encrypted volumes.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use coffer_tools_volumes::{NewVolume, Rollback, create, inspect, new_key};
+use coffer_core_initdata::{Rollback, Volume, VolumeAccess};
+use coffer_host_sandbox::VolumeDisk;
+use coffer_tools_volumes as volumes;
+use coffer_tools_volumes::{NewVolume, create, inspect, new_key};
 use serde_json::json;
 
 use crate::Context;
@@ -11,7 +15,7 @@ use crate::image::KeyPlace;
 
 pub(crate) const HELP: &str = "\
 A volume is a LUKS2 file with an empty ext4 inside, made here without root. Attach it with
-`coffer run --volume NAME=FILE --mount NAME=URI:PATH IMAGE`; docs/volumes.md tells the rest.";
+`coffer run --volume NAME=FILE --mount name=NAME,key=URI,path=/PATH IMAGE`; docs/volumes.md tells the rest.";
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
@@ -67,8 +71,10 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
             let about = inspect(&file)?;
             context.output.show(&about, |about| {
                 let rollback = match about.rollback {
-                    Rollback::Detectable => "old copies can be told",
-                    Rollback::InsecureNotDetectable => "old copies cannot be told: no room for records",
+                    volumes::Rollback::Detectable => "old copies can be told",
+                    volumes::Rollback::InsecureNotDetectable => {
+                        "old copies cannot be told: no room for records"
+                    }
                 };
                 format!(
                     "{} {}\ncipher      {}, sectors of {} bytes\ndata        {} bytes at {}\nkey slots   {}\n\
@@ -87,11 +93,48 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
 }
 
 /// A volume's name, as it stands in init-data and in a disk's serial number.
-pub(crate) fn name(text: &str) -> Result<String, String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    match (1..=16).contains(&text.len()) && text.bytes().all(plain) {
+fn name(text: &str) -> Result<String, String> {
+    match Volume::is_name(text) {
         true => Ok(text.to_owned()),
         false => Err(format!("{text:?} is no volume's name; expected up to 16 letters, digits and -")),
+    }
+}
+
+/// `NAME=FILE`: the file that is attached as a volume's disk.
+pub(crate) fn attached(text: &str) -> Result<VolumeDisk, String> {
+    let (volume, file) = text.split_once('=').unwrap_or((text, ""));
+    match file.is_empty() {
+        false => Ok(VolumeDisk { name: name(volume)?, path: file.into() }),
+        true => Err(format!("{text:?} names no file; expected NAME=FILE")),
+    }
+}
+
+/// `name=…,key=…,path=…`: a volume as init-data has it. What is wrong with its values, init-data says.
+pub(crate) fn mount(text: &str) -> Result<Volume, String> {
+    let mut words: BTreeMap<&str, &str> = BTreeMap::new();
+    for word in text.split(',') {
+        let (member, value) = word.split_once('=').ok_or_else(|| format!("{word:?} has no value"))?;
+        if words.insert(member, value).is_some() {
+            return Err(format!("{member} is there twice"));
+        }
+    }
+    let mut take = |member: &str| words.remove(member);
+    let mut needed =
+        |member| take(member).map(str::to_owned).ok_or_else(|| format!("there is no {member}=…"));
+    let (name, key, path) = (needed("name")?, needed("key")?, needed("path")?);
+    let rollback = match take("rollback") {
+        None | Some("detected") => Rollback::Detected,
+        Some("insecure-not-detected") => Rollback::InsecureNotDetected,
+        Some(other) => return Err(format!("rollback={other}; expected detected or insecure-not-detected")),
+    };
+    let access = match take("access") {
+        None | Some("read-write") => VolumeAccess::ReadWrite,
+        Some("read-only") => VolumeAccess::ReadOnly,
+        Some(other) => return Err(format!("access={other}; expected read-write or read-only")),
+    };
+    match words.keys().next() {
+        Some(other) => Err(format!("{other} is not known; expected name, key, path, access, rollback")),
+        None => Ok(Volume { name, key, path, rollback, access }),
     }
 }
 
@@ -131,6 +174,15 @@ mod tests {
         for wrong in ["", "a b", "seventeen-letters", "a/b", "a=b"] {
             assert!(name(wrong).is_err(), "{wrong}");
         }
+        let read = mount("name=data,key=kbs:///a/b/c,path=/data,access=read-only").expect("a volume");
+        assert_eq!((read.name.as_str(), read.access), ("data", VolumeAccess::ReadOnly));
+        assert_eq!(read.rollback, Rollback::Detected, "unless it is said");
+        for wrong in
+            ["name=a", "name=a,key=b,path=c,what=d", "name=a,name=a", "name=a,key=b,path=c,rollback=no"]
+        {
+            assert!(mount(wrong).is_err(), "{wrong}");
+        }
+        assert!(attached("data=/a/file").is_ok() && attached("data").is_err() && attached("=x").is_err());
         assert_eq!(owner("1000:100"), Ok((1000, 100)));
         assert!(owner("root:root").is_err() && owner("1").is_err());
     }

@@ -36,7 +36,7 @@ fn authorized(found: &Found, pinned: Digest) -> Authorized<Container> {
         terminal: Permission::Denied,
     };
     let config =
-        GuestConfig { attestation: Attestation::InsecureNone, broker: None, containers: vec![allowed] };
+        GuestConfig { attestation: Attestation::InsecureNone, broker: None, containers: vec![allowed], volumes: vec![] };
     let request = RunRequest {
         image: IMAGE.into(),
         source: ImageSource::Registry { reference: IMAGE.into(), plain_http: false },
