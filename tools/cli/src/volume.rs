@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use coffer_core_initdata::{Rollback, Volume, VolumeAccess};
+use coffer_core_protocol::counter::Counter;
 use coffer_host_sandbox::VolumeDisk;
 use coffer_tools_volumes as volumes;
-use coffer_tools_volumes::{NewVolume, create, inspect, new_key};
+use coffer_tools_volumes::{NewVolume, create, generation, inspect, new_key};
 use serde_json::json;
 
-use crate::Context;
 use crate::image::KeyPlace;
+use crate::{Context, block_on, secret};
 
 pub(crate) const HELP: &str = "\
 A volume is a LUKS2 file with an empty ext4 inside, made here without root. Attach it with
@@ -46,6 +47,16 @@ pub(crate) enum Command {
         #[arg(long, value_name = "UID:GID", default_value = "0:0", value_parser = owner)]
         owner: (u32, u32),
     },
+    /// Say that this copy of a volume is the good one: after a restore, of the volume or of the broker.
+    ///
+    /// The broker's counter is set to what the file says. Every other copy is refused from then on.
+    Accept {
+        /// The file.
+        file: PathBuf,
+        /// The address of the volume's key.
+        #[arg(long, value_name = "URI")]
+        key: String,
+    },
     /// Show what a volume's file says of itself. Needs no key.
     Inspect {
         /// The file.
@@ -62,10 +73,23 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
             }
             let place = KeyPlace::of(key_file, key_out, replace_key);
             let secret = place.key(context, &key, || Ok(new_key()?))?;
+            if matches!(place, KeyPlace::Broker | KeyPlace::BrokerReplacing) {
+                // A counter that another volume left at this address would refuse the new one.
+                set_counter(context, &key, &Counter::default())?;
+            }
             let new = NewVolume { file: &file, name: &name, size, key: &secret, owner };
             let uuid = create(&new)?;
             let told = json!({"file": file, "name": name, "uuid": uuid, "size": size, "key": key});
             context.output.show(&told, |_| format!("made {} ({uuid})\nkey {key}", file.display()))
+        }
+        Command::Accept { file, key } => {
+            let found = generation(&file)?;
+            let counter = Counter { number: found.number, mark: hex::encode(found.mark) };
+            set_counter(context, &key, &counter)?;
+            let told = json!({"file": file, "generation": found.number, "key": key});
+            context.output.show(&told, |_| {
+                format!("{} opens from now on, at generation {}", file.display(), found.number)
+            })
         }
         Command::Inspect { file } => {
             let about = inspect(&file)?;
@@ -90,6 +114,11 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
             })
         }
     }
+}
+
+fn set_counter(context: &Context, uri: &str, counter: &Counter) -> Result<()> {
+    let (path, admin) = (secret::path_of(uri)?, context.admin()?);
+    block_on(async { Ok(admin.set_counter(&path, counter).await?) })
 }
 
 /// A volume's name, as it stands in init-data and in a disk's serial number.

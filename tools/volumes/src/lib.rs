@@ -3,14 +3,15 @@
 //! INVARIANT: no byte of a file system reaches the file but encrypted. Left out: where keys are kept.
 
 use std::fs::{self, File};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use coffer_core_ext4 as ext4;
 use coffer_core_luks::{
-    DATA_OFFSET, Generation, GenerationKey, LEAST_PASSPHRASE, LuksError, Making, make, read,
+    DATA_OFFSET, Generation, GenerationKey, LEAST_PASSPHRASE, LuksError, Making, RECORDS, insecure_newest,
+    make, read,
 };
 use coffer_core_seal::xts::{Sectors, Xts, XtsError};
 use coffer_core_secret::{NoRandomness, Secret, SecretBytes};
@@ -177,6 +178,21 @@ pub fn inspect(path: &Path) -> Result<About, VolumeError> {
     })
 }
 
+/// The newest generation that a volume's records tell, whoever wrote them. A guest checks them; this is for the owner
+/// who says that a copy is good.
+///
+/// # Errors
+/// When the file cannot be read, or has no records.
+pub fn generation(path: &Path) -> Result<Generation, VolumeError> {
+    let failed = |source| VolumeError::File { path: path.to_owned(), source };
+    let of_header = |source| VolumeError::Luks { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    let place = read(&mut file).and_then(|volume| volume.records_offset()).map_err(of_header)?;
+    let mut records = vec![0; RECORDS];
+    file.seek(SeekFrom::Start(place)).and_then(|_| file.read_exact(&mut records)).map_err(failed)?;
+    insecure_newest(&records).ok_or_else(|| of_header(LuksError::NoRecords))
+}
+
 fn random(bytes: &mut [u8]) -> Result<(), LuksError> {
     aws_lc_rs::rand::fill(bytes).map_err(|_| LuksError::NoRandomness)
 }
@@ -209,7 +225,6 @@ fn now() -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
     use std::process::Command;
 
     use super::*;
@@ -247,6 +262,7 @@ mod tests {
         volume.seek(SeekFrom::Start(header.records_offset().unwrap())).unwrap();
         volume.read_exact(&mut area).unwrap();
         assert_eq!(records.decode(&area).map(|record| record.newest), Some(Generation::default()));
+        assert_eq!(generation(&file).unwrap(), Generation::default());
     }
 
     #[test]
