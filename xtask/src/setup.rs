@@ -12,10 +12,11 @@ use crate::run;
 const TO_RUN: [&str; 3] = ["qemu-system-x86", "ovmf", "swtpm"];
 
 /// What the tests use besides: other programs' formats to compare with, and images that we did not make.
-const TO_TEST: [&str; 13] = [
+const TO_TEST: [&str; 14] = [
     "busybox-static",
     "cryptsetup-bin",
     "docker-registry",
+    "e2fsprogs",
     "erofs-utils",
     "kmod",
     "make",

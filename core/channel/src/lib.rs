@@ -14,4 +14,5 @@ mod message;
 pub use frame::{Frame, FrameError, FrameReader, Kind, MAX_FRAME};
 pub use message::{
     BlobReply, BlobRequest, Event, ImageSource, Input, Network, Open, Refusal, RunRequest, Winsize,
+    volume_serial,
 };

@@ -146,3 +146,9 @@ pub struct Refusal {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<String>,
 }
+
+/// The serial number of the disk by which a host attaches a volume of init-data: `vol-` and its name.
+#[must_use]
+pub fn volume_serial(name: &str) -> String {
+    format!("vol-{name}")
+}

@@ -31,8 +31,8 @@ use serde::Deserialize;
 
 pub use builder::Builder;
 pub use config::{
-    AllowedContainer, Attestation, Broker, ConfigError, GuestConfig, Permission, RegistryAccess,
-    SignatureRule,
+    AllowedContainer, Attestation, Broker, ConfigError, GuestConfig, Permission, RegistryAccess, Rollback,
+    SignatureRule, Volume, VolumeAccess,
 };
 pub use framing::{DISK_HEADER, DISK_SECTOR};
 

@@ -48,7 +48,48 @@ fn config() -> GuestConfig {
                 terminal: Permission::Allowed,
             },
         ],
+        volumes: vec![volume()],
     }
+}
+
+fn volume() -> Volume {
+    Volume {
+        name: "data".into(),
+        key: "kbs:///default/volume-key/data".into(),
+        path: "/srv/data".into(),
+        rollback: Rollback::Detected,
+        access: VolumeAccess::ReadWrite,
+    }
+}
+
+#[test]
+fn volumes_that_cannot_be_mounted_as_they_are_written_are_refused() {
+    let second =
+        Volume { name: "b".into(), key: "kbs:///default/volume-key/b".into(), path: "/b".into(), ..volume() };
+    let check = |volume: Volume| GuestConfig { volumes: vec![self::volume(), volume], ..config() }.check();
+    let short = || second.clone();
+    assert_eq!(check(short()), Ok(()));
+    let refused = [
+        Volume { name: "data".into(), ..short() },
+        Volume { name: "a/b".into(), ..short() },
+        Volume { name: "seventeen-letters".into(), ..short() },
+        Volume { key: volume().key, ..short() },
+        Volume { key: "kbs:///a/b".into(), ..short() },
+        Volume { path: "b".into(), ..short() },
+        Volume { path: "/".into(), ..short() },
+        Volume { path: "/b/../c".into(), ..short() },
+        Volume { path: "/b//c".into(), ..short() },
+        Volume { path: "/proc/x".into(), ..short() },
+        Volume { path: "/srv".into(), ..short() },
+        Volume { path: "/srv/data/below".into(), ..short() },
+    ];
+    for volume in refused {
+        let shown = format!("{volume:?}");
+        assert_eq!(check(volume).map_err(|error| error.code()), Err("init-data.volume.value"), "{shown}");
+    }
+    assert_eq!(check(Volume { path: "/srv/database".into(), ..short() }), Ok(()));
+    let nobody = GuestConfig { attestation: Attestation::InsecureNone, ..config() };
+    assert_eq!(nobody.check(), Err(ConfigError::VolumeWithoutAttestation));
 }
 
 fn built() -> InitData {
@@ -215,6 +256,7 @@ fn each_defect_of_the_guest_s_entry_is_refused_with_its_reason() {
 fn only_what_is_named_insecure_runs_without_a_broker() {
     let mut config = config();
     config.broker = None;
+    config.volumes.clear();
     config.attestation = Attestation::InsecureNone;
     assert_eq!(GuestConfig::parse(&config.to_toml().unwrap()).unwrap(), config);
 }

@@ -172,6 +172,9 @@ codes! {
     Conflict = "resource.conflict", 409, "PluginInternalError",
         "The request contradicts what is stored",
         "Read the present state, then try again.";
+    CounterConflict = "counter.conflict", 409, "PluginInternalError",
+        "The counter is not where the request says that it is",
+        "Read the counter again. If another guest has the volume open, end it first.";
     AdminUnauthenticated = "admin.unauthenticated", 401, "AdminAuthAccess",
         "The request carries no token of an admin of this tenant",
         "Use a key that is an admin's here, as the one that the broker made at its first start, or a token of a trusted issuer.";

@@ -16,6 +16,7 @@
 )]
 
 mod b64;
+pub mod counter;
 pub mod ear;
 pub mod error;
 pub mod handshake;

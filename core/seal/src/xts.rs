@@ -1,6 +1,5 @@
-//! AES-256-XTS over 4096-byte sectors (IEEE 1619-2018; NIST SP 800-38E), as dm-crypt does it with
-//! `aes-xts-plain64`, `sector_size:4096` and `iv_large_sectors`: the tweak is the sector's index in units of
-//! 4096 bytes, little-endian.
+//! AES-256-XTS (IEEE 1619-2018; NIST SP 800-38E) as dm-crypt does it with `aes-xts-plain64`: the tweak is the
+//! sector's number, little-endian. What a sector is and in which units it is counted is in [`Sectors`].
 //!
 //! Sectors are whole multiples of 16 bytes, so there is no ciphertext stealing.
 
@@ -22,11 +21,32 @@ pub enum XtsError {
     #[error("the two halves of the AES-256-XTS key are equal; make a new key of {KEY} random bytes")]
     WeakKey,
     /// The data is not whole sectors.
-    #[error("the data has {0} bytes; expected whole sectors of {BLOCK}")]
-    Sector(usize),
+    #[error("the data has {found} bytes; expected whole sectors of {expected}")]
+    Sector {
+        /// A sector's bytes.
+        expected: usize,
+        /// The data's bytes.
+        found: usize,
+    },
     /// The library refused.
     #[error("the cipher library failed")]
     Library,
+}
+
+/// What is encrypted as one piece, and by how much the tweak grows from one piece to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sectors {
+    bytes: usize,
+    tweaks: u64,
+}
+
+impl Sectors {
+    /// Sealed blocks: 4096 bytes, counted one by one (dm-crypt's `sector_size:4096 iv_large_sectors`).
+    pub const SEALED: Self = Self { bytes: BLOCK, tweaks: 1 };
+    /// 512 bytes, counted one by one: dm-crypt's default, and the key slots of LUKS.
+    pub const SMALL: Self = Self { bytes: 512, tweaks: 1 };
+    /// 4096 bytes, counted in units of 512: dm-crypt's `sector_size:4096` alone, as LUKS2 segments have it.
+    pub const LARGE: Self = Self { bytes: BLOCK, tweaks: 8 };
 }
 
 /// AES-256-XTS with one key.
@@ -51,31 +71,42 @@ impl Xts {
         })
     }
 
-    /// Encrypts whole sectors in place; `first` is the index of the first one.
+    /// Encrypts whole sealed blocks in place; `first` is the index of the first one.
     pub fn encrypt(&self, first: u64, sectors: &mut [u8]) -> Result<(), XtsError> {
-        self.each(first, sectors, |sector| {
+        self.encrypt_sectors(Sectors::SEALED, first, sectors)
+    }
+
+    /// Decrypts whole sealed blocks in place; `first` is the index of the first one.
+    pub fn decrypt(&self, first: u64, sectors: &mut [u8]) -> Result<(), XtsError> {
+        self.decrypt_sectors(Sectors::SEALED, first, sectors)
+    }
+
+    /// Encrypts whole sectors of a kind in place; `first` is the tweak of the first one.
+    pub fn encrypt_sectors(&self, kind: Sectors, first: u64, sectors: &mut [u8]) -> Result<(), XtsError> {
+        self.each(kind, first, sectors, |sector| {
             self.encrypt.encrypt(sector).map(|_| ()).map_err(|_| XtsError::Library)
         })
     }
 
-    /// Decrypts whole sectors in place; `first` is the index of the first one.
-    pub fn decrypt(&self, first: u64, sectors: &mut [u8]) -> Result<(), XtsError> {
-        self.each(first, sectors, |sector| {
+    /// Decrypts whole sectors of a kind in place; `first` is the tweak of the first one.
+    pub fn decrypt_sectors(&self, kind: Sectors, first: u64, sectors: &mut [u8]) -> Result<(), XtsError> {
+        self.each(kind, first, sectors, |sector| {
             self.decrypt.decrypt(sector, DecryptionContext::None).map(|_| ()).map_err(|_| XtsError::Library)
         })
     }
 
     fn each(
         &self,
+        kind: Sectors,
         first: u64,
         sectors: &mut [u8],
         cipher: impl Fn(&mut [u8]) -> Result<(), XtsError>,
     ) -> Result<(), XtsError> {
-        if !sectors.len().is_multiple_of(BLOCK) {
-            return Err(XtsError::Sector(sectors.len()));
+        if !sectors.len().is_multiple_of(kind.bytes) {
+            return Err(XtsError::Sector { expected: kind.bytes, found: sectors.len() });
         }
-        for (offset, sector) in sectors.chunks_exact_mut(BLOCK).enumerate() {
-            let index = first.wrapping_add(offset as u64);
+        for (offset, sector) in sectors.chunks_exact_mut(kind.bytes).enumerate() {
+            let index = first.wrapping_add((offset as u64).wrapping_mul(kind.tweaks));
             let mut tweak = u128::from(index).to_le_bytes();
             self.tweak.encrypt(&mut tweak).map_err(|_| XtsError::Library)?;
             mask(sector, tweak);
@@ -135,6 +166,15 @@ mod tests {
     #[test]
     fn part_of_a_sector_is_refused() {
         let xts = Xts::new(&key()).unwrap();
-        assert_eq!(xts.encrypt(0, &mut [0; 100]), Err(XtsError::Sector(100)));
+        assert_eq!(xts.encrypt(0, &mut [0; 100]), Err(XtsError::Sector { expected: BLOCK, found: 100 }));
+    }
+
+    #[test]
+    fn large_sectors_are_counted_in_units_of_512_bytes() {
+        let xts = Xts::new(&key()).unwrap();
+        let (mut two, mut second) = (vec![7; 2 * BLOCK], vec![7; BLOCK]);
+        xts.encrypt_sectors(Sectors::LARGE, 16, &mut two).unwrap();
+        xts.encrypt(24, &mut second).unwrap();
+        assert_eq!(two.split_off(BLOCK), second);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use coffer_core_channel::{ImageSource, Kind, Open, RunRequest};
 use coffer_core_digest::Digest;
-use coffer_core_initdata::Attestation;
+use coffer_core_initdata::{Attestation, Volume};
 use coffer_guest_attest::{
     Broker, Devices, KeyClient, Keys, MachineSource, Patience, RecordError, RuntimeEvent,
 };
@@ -16,6 +16,7 @@ use coffer_guest_hub::{Hub, refuse_sealed};
 use coffer_guest_images::{
     BlobSource, Found, ImageError, ImageFault, ImageStore, Prepared, Progress, Registry, RegistryAccess,
 };
+use coffer_guest_volumes::{Mounted, VolumeError};
 
 use crate::boot::{IMAGES, Machine};
 use crate::channel::Link;
@@ -51,6 +52,7 @@ pub(crate) async fn run(
         network::configure(network).await?;
     }
     let access = RegistryAccess::of(&owner.init_data)?;
+    let volumes = owner.config.volumes.clone();
     let keys = attest(machine, owner, outbox).await?;
     let (source, disks) = source(&request, link, &access, keys.as_deref()).await?;
     let found = Found::fetch(&*source).await?;
@@ -59,6 +61,7 @@ pub(crate) async fn run(
     let store = ImageStore::new(PathBuf::from(IMAGES).join("image"), disks, keys.clone());
     let prepared = store.prepare(&*source, &found, &authorized, outbox).await?;
     let Prepared { root, mut process, integrity } = prepared;
+    let mounted = open_volumes(&volumes, &root, keys.as_deref(), outbox).await?;
     match keys {
         None => refuse_sealed(&process.env)?,
         Some(keys) => {
@@ -80,7 +83,30 @@ pub(crate) async fn run(
     let path = Path::new("/sys/fs/cgroup/workload").to_owned();
     spec.cgroup = Some(Cgroup { path, memory_max: memory::for_workload(), pids_max: Some(MOST_PROCESSES) });
     let admitted = authorized.get().input;
-    relay::run(&spec, admitted, process.stop_signal.as_deref(), integrity, link, outbox, orders).await
+    let ended =
+        relay::run(&spec, admitted, process.stop_signal.as_deref(), integrity, link, outbox, orders).await;
+    // Also where the host is gone: what the workload wrote belongs on the disk.
+    let closed = mounted.close().await;
+    let code = ended?;
+    closed?;
+    Ok(code)
+}
+
+/// Opens what init-data names below the container's root.
+async fn open_volumes(
+    volumes: &[Volume],
+    root: &Path,
+    keys: Option<&dyn Keys>,
+    outbox: &Outbox,
+) -> Result<Mounted, Stop> {
+    match keys {
+        _ if volumes.is_empty() => Ok(Mounted::default()),
+        None => Err(VolumeError::NoKeys.into()),
+        Some(keys) => {
+            let told = |line| outbox.step("volume", line);
+            Ok(Mounted::open(volumes, root, keys, &told).await?)
+        }
+    }
 }
 
 /// The run stream's first frame.

@@ -5,6 +5,7 @@ use coffer_guest_attest::{AttestError, BindError, RecordError};
 use coffer_guest_gate::GateError;
 use coffer_guest_hub::UnsealError;
 use coffer_guest_images::ImageError;
+use coffer_guest_volumes::VolumeError;
 
 /// Why nothing runs, or no longer.
 #[derive(Debug)]
@@ -25,4 +26,4 @@ macro_rules! refused {
     )*};
 }
 
-refused!(AttestError, BindError, GateError, ImageError, RecordError, UnsealError);
+refused!(AttestError, BindError, GateError, ImageError, RecordError, UnsealError, VolumeError);

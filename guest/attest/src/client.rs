@@ -7,6 +7,7 @@ use coffer_core_digest::Digest;
 use coffer_core_evidence::eventlog::RuntimeEvent;
 use coffer_core_evidence::{ReportData, Tee};
 use coffer_core_protocol::Algorithm;
+use coffer_core_protocol::counter::{Counter, MoveCounter};
 use coffer_core_protocol::ear::Status;
 use coffer_core_protocol::error::ErrorBody;
 use coffer_core_protocol::handshake::attester::{Attester, AttesterError, Challenged, Session};
@@ -155,6 +156,39 @@ impl KeyClient {
         session.open(&body).map_err(|why| AttestError::Protocol { step: STEP, why: why.to_string() })
     }
 
+    /// Reads a volume's counter, or moves it.
+    async fn count(
+        &self,
+        session: &Session,
+        path: &ResourcePath,
+        asked: Option<&MoveCounter>,
+    ) -> Result<Counter, AttestError> {
+        const STEP: &str = "a volume's counter";
+        let wrong = |why: serde_json::Error| AttestError::Protocol { step: STEP, why: why.to_string() };
+        let body = asked.map(serde_json::to_vec).transpose().map_err(wrong)?;
+        let reply = self.broker.counter(STEP, &path.to_string(), session.token(), body).await?;
+        serde_json::from_slice(&accepted(STEP, reply, Some(session.attempt()))?).map_err(wrong)
+    }
+
+    /// As [`Self::resource_of`].
+    async fn counter_of(
+        &self,
+        path: &ResourcePath,
+        asked: Option<&MoveCounter>,
+    ) -> Result<Counter, AttestError> {
+        let mut renewals = 0;
+        loop {
+            let session = self.session().await?;
+            match self.count(&session, path, asked).await {
+                Err(error) if error.asks_to_attest_again() && renewals < RENEWALS => {
+                    renewals += 1;
+                    self.forget(&session).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
     /// A resource, attesting again where the token is no longer accepted.
     async fn resource_of(&self, path: &ResourcePath) -> Result<SecretBytes, AttestError> {
         let mut renewals = 0;
@@ -182,6 +216,14 @@ impl Lent {
 impl Keys for KeyClient {
     fn resource<'a>(&'a self, path: &'a ResourcePath) -> Pending<'a, SecretBytes> {
         Box::pin(self.resource_of(path))
+    }
+
+    fn counter<'a>(&'a self, path: &'a ResourcePath) -> Pending<'a, Counter> {
+        Box::pin(self.counter_of(path, None))
+    }
+
+    fn move_counter<'a>(&'a self, path: &'a ResourcePath, asked: &'a MoveCounter) -> Pending<'a, Counter> {
+        Box::pin(self.counter_of(path, Some(asked)))
     }
 
     fn token(&self) -> Pending<'_, SecretBytes> {

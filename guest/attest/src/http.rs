@@ -31,7 +31,10 @@ impl Default for Patience {
 /// A way to the broker.
 pub struct Broker {
     client: reqwest::Client,
+    /// Where the KBS protocol is spoken.
     base: String,
+    /// Where counters are.
+    counters: String,
     patience: Patience,
 }
 
@@ -67,7 +70,9 @@ impl Broker {
             .user_agent(concat!("coffer-agent/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|why| wrong(why.to_string()))?;
-        Ok(Self { client, base: format!("{}/kbs/v0", url.trim_end_matches('/')), patience })
+        let url = url.trim_end_matches('/');
+        let (base, counters) = (format!("{url}/kbs/v0"), format!("{url}/coffer/v1/counter"));
+        Ok(Self { client, base, counters, patience })
     }
 
     pub(crate) async fn post(
@@ -77,7 +82,8 @@ impl Broker {
         cookie: Option<&str>,
         body: Vec<u8>,
     ) -> Result<Reply, AttestError> {
-        self.send(step, Method::POST, path, cookie.map(|cookie| (header::COOKIE, cookie.to_owned())), body)
+        let url = format!("{}{path}", self.base);
+        self.send(step, Method::POST, url, cookie.map(|cookie| (header::COOKIE, cookie.to_owned())), body)
             .await
     }
 
@@ -88,7 +94,22 @@ impl Broker {
         token: &str,
     ) -> Result<Reply, AttestError> {
         let bearer = (header::AUTHORIZATION, format!("Bearer {token}"));
-        self.send(step, Method::GET, path, Some(bearer), Vec::new()).await
+        let url = format!("{}{path}", self.base);
+        self.send(step, Method::GET, url, Some(bearer), Vec::new()).await
+    }
+
+    /// Reads the counter of a volume, or moves it with this body.
+    pub(crate) async fn counter(
+        &self,
+        step: &'static str,
+        path: &str,
+        token: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Reply, AttestError> {
+        let bearer = (header::AUTHORIZATION, format!("Bearer {token}"));
+        let method = if body.is_some() { Method::POST } else { Method::GET };
+        let url = format!("{}/{path}", self.counters);
+        self.send(step, method, url, Some(bearer), body.unwrap_or_default()).await
     }
 
     /// One step, again for as long as nobody answers or the broker asks to wait, within bounds.
@@ -96,11 +117,10 @@ impl Broker {
         &self,
         step: &'static str,
         method: Method,
-        path: &str,
+        url: String,
         extra: Option<(header::HeaderName, String)>,
         body: Vec<u8>,
     ) -> Result<Reply, AttestError> {
-        let url = format!("{}{path}", self.base);
         let mut pause = self.patience.pause;
         let mut attempt = 1;
         loop {

@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use coffer_core_evidence::Tee;
 use coffer_core_evidence::eventlog::RuntimeEvent;
+use coffer_core_protocol::counter::{Counter, MoveCounter};
 use coffer_core_protocol::ear::Status;
 use coffer_core_protocol::uri::ResourcePath;
 use coffer_core_secret::SecretBytes;
@@ -39,6 +40,16 @@ pub enum Binding {
 pub trait Keys: Send + Sync {
     /// A resource of the broker.
     fn resource<'a>(&'a self, path: &'a ResourcePath) -> Pending<'a, SecretBytes>;
+
+    /// How often the volume of this key was opened, as far as the broker knows.
+    fn counter<'a>(&'a self, _: &'a ResourcePath) -> Pending<'a, Counter> {
+        Box::pin(async { Err(AttestError::Broker { why: "it keeps no counters".into() }) })
+    }
+
+    /// Moves the counter of a volume by one, and gives the new one. Asked for again after a lost reply, it is the same.
+    fn move_counter<'a>(&'a self, _: &'a ResourcePath, _: &'a MoveCounter) -> Pending<'a, Counter> {
+        Box::pin(async { Err(AttestError::Broker { why: "it keeps no counters".into() }) })
+    }
 
     /// A valid attestation token and the key that it is bound to, in the form of the attestation agent's `kbs` token.
     fn token(&self) -> Pending<'_, SecretBytes>;

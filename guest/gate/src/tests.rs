@@ -53,7 +53,12 @@ fn entry(signers: Vec<String>, digest: Option<Digest>) -> AllowedContainer {
 }
 
 fn gate(containers: Vec<AllowedContainer>) -> Gate {
-    Gate::new(&GuestConfig { attestation: Attestation::InsecureNone, broker: None, containers })
+    Gate::new(&GuestConfig {
+        attestation: Attestation::InsecureNone,
+        broker: None,
+        containers,
+        volumes: vec![],
+    })
 }
 
 fn request() -> RunRequest {

@@ -32,6 +32,8 @@ pub struct SandboxConfig {
     pub init_data_disk: Vec<u8>,
     /// Sealed blocks, as disks.
     pub disks: Vec<SealedDisk>,
+    /// Persistent encrypted volumes, as disks.
+    pub volumes: Vec<VolumeDisk>,
     /// The OCI layout whose blobs the guest may ask for.
     pub layout: Option<PathBuf>,
     /// Blobs of the host's cache that the guest may ask for. They stay in the cache while the sandbox lives.
@@ -82,6 +84,15 @@ pub enum SealedContent {
     /// In the host's cache, where they stay while the sandbox lives. What is not there yet is fetched as the guest
     /// reads it.
     Cached(Blob),
+}
+
+/// A volume's disk and the name by which init-data knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeDisk {
+    /// The volume's name.
+    pub name: String,
+    /// The file: ciphertext, which the guest writes.
+    pub path: PathBuf,
 }
 
 /// Where the guest's serial console goes.

@@ -20,7 +20,7 @@ mod sandbox;
 
 pub use config::{
     ChannelKind, ConsoleLog, GuestFiles, INIT_DATA_SERIAL, SandboxConfig, SealedContent, SealedDisk,
-    base_command_line, disk_serial, network,
+    VolumeDisk, base_command_line, disk_serial, network,
 };
 pub use error::{SandboxError, Tail};
 pub use sandbox::{Sandbox, SandboxEvent, SandboxInput, Side, Step};

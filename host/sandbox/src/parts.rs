@@ -7,6 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use coffer_core_channel::volume_serial;
 use coffer_host_cache::{Blob, Served};
 use coffer_host_vmm::{
     Accelerator, Channel, Content, Disk, Firmware, Kind, LinuxBoot, Machine, MachineError, MachineSpec, Qemu,
@@ -217,6 +218,18 @@ fn machine_spec(
     let mut served = Vec::new();
     for (index, sealed) in config.disks.iter().enumerate() {
         disks.push(disk(sealed, &run_dir.join(format!("disk{index}.sock")), runtime, &mut served)?);
+    }
+    for volume in &config.volumes {
+        let path = volume.path.clone();
+        let size = fs::metadata(&path).map_err(SandboxError::file("look at", &path))?.len();
+        if size == 0 || !size.is_multiple_of(512) {
+            return Err(SandboxError::DiskSize { path, size });
+        }
+        disks.push(Disk {
+            content: Content::File(path),
+            serial: volume_serial(&volume.name),
+            read_only: false,
+        });
     }
     let console = match &config.console {
         ConsoleLog::Temporary => run_dir.join("console.log"),

@@ -56,6 +56,7 @@ fn config(place: &Path) -> SandboxConfig {
         channel: ChannelKind::VirtioSerial,
         init_data_disk: vec![0; 512],
         disks: Vec::new(),
+        volumes: vec![],
         layout: None,
         documents: Vec::new(),
         network: None,

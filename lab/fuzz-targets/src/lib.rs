@@ -29,6 +29,7 @@ mod signed_cbor;
 mod sigstore;
 mod store;
 mod streams;
+mod volumes;
 mod wrapping;
 
 pub use admins::{admin_key, admin_token, client_certificate, issuer_keys};
@@ -59,6 +60,7 @@ pub use signed_cbor::{cbor, cca_token, corim, nitro_document};
 pub use sigstore::{sigstore_bundle, sigstore_trust_root};
 pub use store::store_backup;
 pub use streams::{sealed_stream, stream_envelope, stream_manifest};
+pub use volumes::luks2_header;
 pub use wrapping::{hadoop_kms_call, transit_call, wrapping_record};
 
 /// A target with inputs to begin from.
@@ -161,4 +163,5 @@ targets! {
     sealed_stream: streams::stream_seeds,
     stream_envelope: streams::envelope_seeds,
     stream_manifest: streams::manifest_seeds,
+    luks2_header: volumes::header_seeds,
 }

@@ -21,6 +21,8 @@ pub(crate) fn text() -> String {
 fn protocol() -> Value {
     let text = json!({"type": "string"});
     let anything = json!({});
+    let counter = json!({"type": "object", "required": ["number", "mark"], "properties": {
+        "number": {"type": "integer", "minimum": 0}, "mark": {"type": "string", "pattern": "^[0-9a-f]{32}$"}}});
     json!({
         "AuthRequest": {"type": "object", "required": ["version", "tee"], "properties": {
             "version": {"type": "string", "examples": ["0.4.0"]}, "tee": text, "extra-params": anything}},
@@ -36,6 +38,9 @@ fn protocol() -> Value {
             "token": text, "verdict": {"type": "object"}, "attempt": text}},
         "Jwe": {"type": "object", "required": ["protected", "encrypted_key", "iv", "ciphertext", "tag"], "properties": {
             "protected": text, "encrypted_key": text, "iv": text, "ciphertext": text, "tag": text}},
+        "Counter": counter,
+        "MoveCounter": {"type": "object", "required": ["from", "mark"], "properties": {
+            "from": counter, "mark": {"type": "string", "pattern": "^[0-9a-f]{32}$"}}},
         "JwkSet": {"type": "object", "required": ["keys"], "properties": {
             "keys": {"type": "array", "items": {"type": "object"}}}},
         "Error": {"type": "object", "required": ["type", "detail"], "properties": {

@@ -227,6 +227,7 @@ impl Asker {
         let (name, causes) = match &outcome {
             Outcome::Released { .. } => ("released", [].as_slice()),
             Outcome::Absent => ("absent", [].as_slice()),
+            Outcome::Counted => ("counted", [].as_slice()),
             Outcome::Refused(causes) => ("refused", *causes),
         };
         let decision = Decision {
@@ -279,6 +280,8 @@ pub(crate) enum Outcome<'a> {
     },
     /// There is no such thing.
     Absent,
+    /// A volume's counter may be seen and moved.
+    Counted,
     /// It does not leave, for these reasons.
     Refused(&'a [Cause]),
 }

@@ -13,7 +13,7 @@ use crate::admin::{
 };
 use crate::broker::Broker;
 use crate::gate::Needs;
-use crate::kbs::{attest, auth, plugin, resource};
+use crate::kbs::{attest, auth, counter, plugin, resource};
 use crate::operation;
 
 /// What a call's body or answer is.
@@ -72,6 +72,9 @@ routes! {
     "GET" "/kbs/v0/{plugin}/{*path}" - Release get(plugin::call), Empty => Free, [], "A plugin's answer to an attested guest.";
     "POST" "/kbs/v0/{plugin}/{*path}" - Release post(plugin::call), Bytes => Free, [], "A plugin's answer to an attested guest, or to an admin.";
 
+    "GET" "/coffer/v1/counter/{repository}/{kind}/{tag}" - Release get(counter::get), Empty => Json("Counter"), [], "How often the volume of a key was opened, for a guest that may have the key.";
+    "POST" "/coffer/v1/counter/{repository}/{kind}/{tag}" - Release post(counter::advance), Json("MoveCounter") => Json("Counter"), [], "Moves the counter of a volume by one, for a guest that may have its key.";
+
     // Upstream's admin calls.
     "POST" "/kbs/v0/resource/{repository}/{kind}/{tag}" PutResources Admin post(resources::put_plain), Bytes => Empty, [], "Stores a resource.";
     "DELETE" "/kbs/v0/resource/{repository}/{kind}/{tag}" PutResources Admin delete(resources::remove), Empty => Empty, [], "Removes a resource.";
@@ -102,6 +105,7 @@ routes! {
     "DELETE" "/coffer/v1/resources/{repository}/{kind}/{tag}" PutResources Admin delete(resources::remove), Empty => Empty, [], "Removes a resource and its versions.";
     "POST" "/coffer/v1/resources/{repository}/{kind}/{tag}/generate" ManageKeys Admin post(resources::generate), Json("GenerateResource") => Json("ResourceStored"), [], "Makes a key that no admin ever sees.";
     "PUT" "/coffer/v1/resources/{repository}/{kind}/{tag}/state" Revoke Admin put(resources::set_state), Json("SetResourceState") => Empty, [], "Releases a resource to nobody, or again as policy says.";
+    "PUT" "/coffer/v1/counters/{repository}/{kind}/{tag}" PutResources Admin put(counter::set), Json("Counter") => Empty, [], "Sets the counter of a volume, also back: after a restore.";
     "GET" "/coffer/v1/revocations" ReadPolicies Admin get(revocations::list), Empty => Json("RevocationList"), [], "What nothing is released to any more.";
     "POST" "/coffer/v1/revocations" Revoke Admin post(revocations::add), Json("NewRevocation") => Json("Revocation"), [], "Releases nothing to a chip, measurement, init-data or attempt any more.";
     "DELETE" "/coffer/v1/revocations/{id}" Revoke Admin delete(revocations::remove), Empty => Empty, [], "Takes a revocation back.";

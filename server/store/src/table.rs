@@ -32,13 +32,15 @@ pub enum Table {
     Tenants,
     /// Keys that wrap data keys. Decisions do not rest on them.
     WrappingKeys,
+    /// How often volumes were opened, by their keys' paths. Decisions do not rest on them.
+    Counters,
     /// Which tenant a host name belongs to; the cluster's.
     Hosts,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Policies,
         Self::ReferenceValues,
         Self::TrustAnchors,
@@ -51,6 +53,7 @@ impl Table {
         Self::Sources,
         Self::Tenants,
         Self::WrappingKeys,
+        Self::Counters,
         Self::Hosts,
     ];
 
@@ -69,13 +72,14 @@ impl Table {
             Self::Sources => "sources",
             Self::Tenants => "tenants",
             Self::WrappingKeys => "wrapping-keys",
+            Self::Counters => "counters",
             Self::Hosts => "hosts",
         }
     }
 
     /// Whether a change makes decisions stale that were made before it.
     pub(crate) const fn decides(self) -> bool {
-        !matches!(self, Self::WrappingKeys)
+        !matches!(self, Self::WrappingKeys | Self::Counters)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Requests to the kernel's device mapper.
 
 use crate::table::{self, READ_ONLY, Target};
-use crate::{DmError, Mapped};
+use crate::{Access, DmError, Mapped};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -27,6 +27,15 @@ impl Command {
     }
 }
 
+impl Access {
+    const fn flags(self) -> u32 {
+        match self {
+            Self::ReadOnly => READ_ONLY,
+            Self::ReadWrite => 0,
+        }
+    }
+}
+
 /// Bytes kept for a target's status, which is short.
 const STATUS_ROOM: usize = 4096;
 
@@ -49,15 +58,16 @@ impl Control {
         Ok(table::version_of(&request))
     }
 
-    /// Creates a read-only device with one target and starts it. Leaves nothing behind when a step fails.
-    pub(crate) fn map(&self, name: &str, target: &Target<'_>) -> Result<Mapped, DmError> {
-        let mut request = table::encode(name, READ_ONLY, None, 0)?;
+    /// Creates a device with one target and starts it. Leaves nothing behind when a step fails.
+    pub(crate) fn map(&self, name: &str, access: Access, target: &Target<'_>) -> Result<Mapped, DmError> {
+        let flags = access.flags();
+        let mut request = table::encode(name, flags, None, 0)?;
         self.send(Command::Create, "creating", name, &mut request)?;
         let (major, minor) = table::device_of(&request);
         let start = || {
-            let mut request = table::encode(name, READ_ONLY, Some(target), 0)?;
+            let mut request = table::encode(name, flags, Some(target), 0)?;
             self.send(Command::LoadTable, "loading the table of", name, &mut request)?;
-            let mut request = table::encode(name, READ_ONLY, None, 0)?;
+            let mut request = table::encode(name, flags, None, 0)?;
             self.send(Command::Suspend, "starting", name, &mut request)?;
             device_node(major, minor)
         };

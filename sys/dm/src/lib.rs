@@ -1,6 +1,7 @@
 //! Device mapper, loop devices and kernel keys: mapping of sealed blocks.
 //!
-//! A sealed block is ciphertext under a hash tree: `map_verity` over the disk, `map_crypt` over that. Written
+//! A sealed block is ciphertext under a hash tree: `map_verity` over the disk, `map_crypt` over that; a volume is
+//! ciphertext that may be written, `map_volume`. Written
 //! against the kernel's own interface (`include/uapi/linux/dm-ioctl.h`, `loop.h`, `keyctl.h`), without libdevmapper
 //! and without udev. What holds: a key never stands in a mapping table, where `DM_TABLE_STATUS` would show it; it
 //! goes through a kernel keyring and is taken out again once the mapping has it.
@@ -19,13 +20,22 @@ mod status;
 mod table;
 mod verity;
 
-pub use crypt::{CryptTable, map_crypt};
+pub use crypt::{CryptTable, VolumeTable, map_crypt, map_volume};
 pub use error::DmError;
 pub use loopdev::{Loop, LoopOptions, attach_loop};
 pub use status::verity_is_corrupt;
 pub use verity::{VerityTable, map_verity};
 
 use std::path::PathBuf;
+
+/// Whether a mapped device may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It may not.
+    ReadOnly,
+    /// It may.
+    ReadWrite,
+}
 
 /// A mapped device.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use crate::control::Control;
 use crate::table::Target;
-use crate::{DmError, Mapped};
+use crate::{Access, DmError, Mapped};
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -35,7 +35,7 @@ pub fn map_verity(name: &str, table: &VerityTable) -> Result<Mapped, DmError> {
     let sectors =
         table.blocks.checked_mul(BLOCK / 512).ok_or_else(|| invalid("more blocks than a device can have"))?;
     let parameters = parameters(table).ok_or_else(|| invalid("a device's path has white space"))?;
-    Control::open()?.map(name, &Target { kind: "verity", sectors, parameters: &parameters })
+    Control::open()?.map(name, Access::ReadOnly, &Target { kind: "verity", sectors, parameters: &parameters })
 }
 
 fn parameters(table: &VerityTable) -> Option<String> {

@@ -17,4 +17,4 @@ pub use device::block_device_by_serial;
 pub use early::{leave_initramfs, mount_early};
 pub use error::MountError;
 pub use module::{load_module, load_modules_listed_in};
-pub use mounts::{Flags, bind, make_private, mount, remount, unmount, unmount_lazily};
+pub use mounts::{Flags, bind, make_private, mount, remount, sync_file_system, unmount, unmount_lazily};

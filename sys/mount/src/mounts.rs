@@ -2,6 +2,9 @@
 
 use crate::MountError;
 use nix::mount::{MntFlags, MsFlags, umount2};
+use nix::unistd::syncfs;
+use std::fs::File;
+use std::io;
 use std::ops::BitOr;
 use std::path::Path;
 
@@ -80,6 +83,15 @@ pub fn make_private(target: &Path) -> Result<(), MountError> {
     let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     nix::mount::mount(None::<&str>, target, None::<&str>, flags, None::<&str>)
         .map_err(|e| refused("privately what is there".to_owned(), target, e))
+}
+
+/// Writes down what was written to the file system that the path is on, and waits for the device to say that it is.
+///
+/// # Errors
+/// When the path cannot be opened, or the device failed.
+pub fn sync_file_system(path: &Path) -> Result<(), MountError> {
+    let synced = File::open(path).and_then(|place| syncfs(&place).map_err(io::Error::from));
+    synced.map_err(|source| MountError::Path { step: "syncing", path: path.to_owned(), source })
 }
 
 /// Unmounts what is mounted last at the target. Does not follow a symbolic link there.

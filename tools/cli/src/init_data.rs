@@ -7,7 +7,7 @@ use coffer_core_channel::ImageSource;
 use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_initdata::{
     AllowedContainer, Attestation, Broker, Builder, DATA_HUB, GuestConfig, InitData, Permission,
-    RegistryAccess, SignatureRule,
+    RegistryAccess, SignatureRule, Volume,
 };
 use coffer_core_oci::sealed::SealedBlock;
 use coffer_host_cache::{Blob, Cache, CacheError};
@@ -17,7 +17,7 @@ use coffer_tools_images::{Layout, Source, Transport, resolve};
 use serde_json::json;
 
 use crate::cache::coded;
-use crate::{Context, block_on, image};
+use crate::{Context, block_on, image, volume};
 
 /// The container that the guest may run: shared by `coffer init-data` and `coffer run`.
 #[derive(clap::Args)]
@@ -65,6 +65,12 @@ pub(crate) struct Wanted {
     /// Run without a broker: nothing is attested, nothing sealed can be opened.
     #[arg(long)]
     insecure_no_attestation: bool,
+    /// Open a volume for the workload. Repeatable.
+    ///
+    /// name=NAME,key=kbs:///repository/type/tag,path=/PATH, and besides access=read-only, or
+    /// rollback=insecure-not-detected for a volume whose old copies are as good as the last one.
+    #[arg(long, value_name = "WORDS", value_parser = volume::mount)]
+    mount: Vec<Volume>,
     /// Arguments instead of the image's own command.
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<String>,
@@ -226,7 +232,8 @@ impl Wanted {
             stdin: permission(self.interactive || self.terminal),
             terminal: permission(self.terminal),
         };
-        let config = GuestConfig { attestation, broker, containers: vec![container] };
+        let config =
+            GuestConfig { attestation, broker, containers: vec![container], volumes: self.mount.clone() };
         let mut builder = Builder::new(Algorithm::Sha256).guest(&config)?;
         let access = RegistryAccess {
             roots: texts(&self.registry_ca)?,

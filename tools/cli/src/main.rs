@@ -32,6 +32,7 @@ mod source;
 mod tenant;
 mod terminal;
 mod trust;
+mod volume;
 mod when;
 
 use std::path::PathBuf;
@@ -74,6 +75,9 @@ enum Command {
     /// Seal, verify and open folders of models and data sets.
     #[command(subcommand)]
     Model(model::Command),
+    /// Make and inspect encrypted volumes.
+    #[command(subcommand, after_help = volume::HELP)]
+    Volume(volume::Command),
     /// Put, make, list, revoke and remove secrets in the broker.
     #[command(subcommand)]
     Secret(secret::Command),
@@ -169,6 +173,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Image(command) => image::run(&context, command)?,
         Command::Model(command) => model::run(&context, command)?,
+        Command::Volume(command) => volume::run(&context, command)?,
         Command::Secret(command) => secret::run(&context, command)?,
         Command::Guest(command) => guest::run(&context, command)?,
         Command::InitData(options) => init_data::run(&context, &options)?,

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use coffer_core_channel::{Input, Refusal, RunRequest};
 use coffer_core_initdata::InitData;
 use coffer_host_sandbox::{
-    ChannelKind, ConsoleLog, Sandbox, SandboxConfig, SandboxEvent, SandboxInput, Side, Step,
+    ChannelKind, ConsoleLog, Sandbox, SandboxConfig, SandboxEvent, SandboxInput, Side, Step, VolumeDisk,
     base_command_line,
 };
 use coffer_host_vmm::{Forward, UserNetwork};
@@ -24,7 +24,7 @@ use crate::guest::Guest;
 use crate::init_data::{Found, Wanted};
 use crate::output::progress;
 use crate::terminal::{self, Raw};
-use crate::{Context, block_on, cache, explain, measure};
+use crate::{Context, block_on, cache, explain, measure, volume};
 
 /// What `coffer run` ends with when guest or broker refused.
 const REFUSED: u8 = 120;
@@ -54,6 +54,9 @@ pub(crate) struct Options {
     /// For the developer who is owner and operator at once. Where they are two, the owner predicts.
     #[arg(long)]
     enroll: bool,
+    /// Attach a volume's file, as in data=FILE, for what --mount names. The guest may write it. Repeatable.
+    #[arg(long, value_name = "NAME=FILE", value_parser = volume::attached)]
+    volume: Vec<VolumeDisk>,
     /// Show every step of the start with its time.
     #[arg(long)]
     timeline: bool,
@@ -150,6 +153,7 @@ fn config(
         disks: found.disks.clone(),
         layout: found.layout.clone(),
         documents: found.documents.clone(),
+        volumes: options.volume.clone(),
         network: Some(UserNetwork { forwards: options.publish.clone() }),
         console,
         run_dir_root: None,

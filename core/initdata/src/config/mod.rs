@@ -1,14 +1,16 @@
-//! `coffer.toml`: the broker that the guest trusts and the containers that it may run.
+//! `coffer.toml`: the broker that the guest trusts, the containers that it may run, the volumes that it opens.
 //!
 //! INVARIANT: each container is pinned, by its manifest's digest or by the keys that sign it. What weakens the
 //! guest is named `insecure-…`, and members that are not known are refused.
 
+mod volume;
 mod write;
 
 use serde::Deserialize;
 
 use crate::{Digest, toml_text};
 
+pub use volume::{Rollback, Volume, VolumeAccess};
 pub use write::RegistryAccess;
 
 /// Why the entry is refused.
@@ -72,6 +74,21 @@ pub enum ConfigError {
         /// What was found.
         found: String,
     },
+    /// Volumes without a broker.
+    #[error("there are volumes, and attestation = \"insecure-none\" leaves nobody to have their keys from")]
+    VolumeWithoutAttestation,
+    /// A volume has a value that it cannot have.
+    #[error("volume {name:?} has a {member} that is not usable: {found:?}; expected {expected}")]
+    Volume {
+        /// The volume.
+        name: String,
+        /// The member.
+        member: &'static str,
+        /// The form.
+        expected: &'static str,
+        /// What was found.
+        found: String,
+    },
 }
 
 impl ConfigError {
@@ -88,6 +105,7 @@ impl ConfigError {
             Self::Contradiction { .. } => "init-data.container.contradiction",
             Self::Signer { .. } => "init-data.container.signer",
             Self::Value { .. } => "init-data.container.value",
+            Self::VolumeWithoutAttestation | Self::Volume { .. } => "init-data.volume.value",
         }
     }
 }
@@ -104,6 +122,9 @@ pub struct GuestConfig {
     /// The containers that may run. None means that none may.
     #[serde(default)]
     pub containers: Vec<AllowedContainer>,
+    /// The disks that outlast the guest. The container starts with all of them, or not at all.
+    #[serde(default)]
+    pub volumes: Vec<Volume>,
 }
 
 /// Whether anything runs without attestation.
@@ -208,6 +229,10 @@ impl GuestConfig {
             (None, Attestation::Required) => return Err(ConfigError::NoBroker),
             (None, Attestation::InsecureNone) => {}
         }
+        if self.attestation == Attestation::InsecureNone && !self.volumes.is_empty() {
+            return Err(ConfigError::VolumeWithoutAttestation);
+        }
+        volume::check(&self.volumes)?;
         self.containers.iter().try_for_each(AllowedContainer::check)
     }
 }

@@ -27,6 +27,9 @@ impl GuestConfig {
         for container in &self.containers {
             container.write(&mut text);
         }
+        for volume in &self.volumes {
+            volume.write(&mut text);
+        }
         match Self::parse(&text) {
             Ok(read) if read.normalized() == self.normalized() => Ok(text),
             Ok(_) => Err(ConfigError::Toml("the text does not read back the same".into())),

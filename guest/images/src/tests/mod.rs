@@ -35,8 +35,12 @@ fn authorized(found: &Found, pinned: Digest) -> Authorized<Container> {
         stdin: Permission::Denied,
         terminal: Permission::Denied,
     };
-    let config =
-        GuestConfig { attestation: Attestation::InsecureNone, broker: None, containers: vec![allowed] };
+    let config = GuestConfig {
+        attestation: Attestation::InsecureNone,
+        broker: None,
+        containers: vec![allowed],
+        volumes: vec![],
+    };
     let request = RunRequest {
         image: IMAGE.into(),
         source: ImageSource::Registry { reference: IMAGE.into(), plain_http: false },

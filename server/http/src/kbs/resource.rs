@@ -120,6 +120,16 @@ async fn not_now(call: &Call, asker: &Asker, path: &str, code: Code) -> Result<E
     Ok(Ended::Refused(Refused::plain(code)))
 }
 
+/// Why a resource is released to nobody now, if it is not.
+pub(super) async fn standing(call: &Call, path: &str) -> Result<Option<Code>, Refused> {
+    Ok(find(call, path, None).await?.map_or(Some(Code::ResourceMissing), |found| found.ended))
+}
+
+/// Whether there is such a resource at all.
+pub(super) async fn exists(call: &Call, path: &str) -> Result<bool, Refused> {
+    Ok(find(call, path, None).await?.is_some())
+}
+
 /// In the tenant's rows, or where its vaults have it.
 async fn find(call: &Call, path: &str, version: Option<u64>) -> Result<Option<Found>, Refused> {
     let name = path.to_owned();

@@ -3,6 +3,7 @@
 mod admin;
 mod certificates;
 mod collateral;
+mod counters;
 mod devices;
 mod e2e;
 mod hostile;

@@ -5,6 +5,7 @@ use coffer_core_admin::{
     GenerateResource, ResourceInfo, ResourceList, ResourceStored, ResourceTerms, ResourceVersions,
     SetResourceState,
 };
+use coffer_core_protocol::counter::Counter;
 use coffer_core_protocol::uri::ResourcePath;
 use coffer_core_secret::SecretBytes;
 use reqwest::Method;
@@ -63,6 +64,11 @@ impl AdminClient {
     /// Says that a secret, or one version of it, is released to nobody, or again as policy says.
     pub async fn set_resource_state(&self, path: &str, state: &SetResourceState) -> Result<(), ClientError> {
         self.put(&format!("{}/state", of(path)?), state).await
+    }
+
+    /// Sets the counter of the volume whose key is at this path, also back: for a copy that was restored on purpose.
+    pub async fn set_counter(&self, path: &str, counter: &Counter) -> Result<(), ClientError> {
+        self.put(&format!("/counters/{}", resource(path)?), counter).await
     }
 
     /// Removes a secret and its versions.
