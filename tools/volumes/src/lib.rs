@@ -224,6 +224,8 @@ fn now() -> u32 {
 }
 
 #[cfg(test)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod tests {
     use std::process::Command;
 
