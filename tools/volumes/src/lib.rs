@@ -224,8 +224,7 @@ fn now() -> u32 {
 }
 
 #[cfg(test)]
-#![cfg_attr(test, allow(clippy::unwrap_used))]
-
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::process::Command;
 

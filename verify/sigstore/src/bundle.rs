@@ -7,12 +7,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::error::SigstoreError;
+use crate::limits::{MAX_BUNDLE, MAX_ENTRIES};
 use crate::wire::{Bytes, Hash, Integer, shown};
 
-/// The largest bundle that is read, in bytes.
-pub const MAX_BUNDLE: usize = 1 << 20;
-/// The most entries of a log that one bundle may have.
-pub const MAX_ENTRIES: usize = 4;
 /// A tree of 2^64 leaves has no longer path.
 const MAX_PATH: usize = 64;
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";

@@ -8,7 +8,6 @@ use serde::Deserialize;
 use crate::bundle::Content;
 use crate::error::SigstoreError;
 use crate::key::{Key, Kind};
-use crate::verdict::Statement;
 use crate::wire::shown;
 
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -94,6 +93,27 @@ fn statement(payload: &[u8], artifact: &Digest) -> Result<Statement, SigstoreErr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An in-toto statement about the artifact, as it was signed.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Statement {
+        pub(crate) predicate_type: String,
+        pub(crate) payload: Vec<u8>,
+    }
+
+    impl Statement {
+        /// What kind of predicate it makes.
+        #[must_use]
+        pub fn predicate_type(&self) -> &str {
+            &self.predicate_type
+        }
+
+        /// The whole statement in JSON.
+        #[must_use]
+        pub fn payload(&self) -> &[u8] {
+            &self.payload
+        }
+    }
 
     #[test]
     fn the_encoding_is_that_of_the_protocol_s_example() {

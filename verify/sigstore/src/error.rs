@@ -1,7 +1,6 @@
 //! Why a bundle does not show that an artifact is signed. One error and one code for each check.
 
-use crate::bundle::{MAX_BUNDLE, MAX_ENTRIES};
-use crate::trust_root::MAX_TRUST_ROOT;
+use crate::limits::{MAX_BUNDLE, MAX_ENTRIES, MAX_TRUST_ROOT};
 
 /// Why a bundle or a trust root is refused. Text of others in it is cut and without control characters.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]

@@ -26,6 +26,7 @@ mod entry;
 mod error;
 mod identity;
 mod key;
+mod limits;
 mod log;
 mod merkle;
 mod sct;
@@ -36,8 +37,10 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use bundle::{Bundle, MAX_BUNDLE, MAX_ENTRIES};
+pub use bundle::Bundle;
+pub use content::Statement;
 pub use error::SigstoreError;
 pub use identity::Identity;
-pub use trust_root::{MAX_TRUST_ROOT, TrustRoot};
-pub use verdict::{Expected, Signed, Statement};
+pub use limits::{MAX_BUNDLE, MAX_ENTRIES, MAX_TRUST_ROOT};
+pub use trust_root::TrustRoot;
+pub use verdict::{Expected, Signed};

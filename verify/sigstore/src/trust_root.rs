@@ -9,10 +9,9 @@ use serde::Deserialize;
 
 use crate::error::SigstoreError;
 use crate::key::{Key, Kind};
+use crate::limits::MAX_TRUST_ROOT;
 use crate::wire::{Bytes, Hash, shown};
 
-/// The largest trust root that is read, in bytes.
-pub const MAX_TRUST_ROOT: usize = 1 << 20;
 const MAX_LOGS: usize = 64;
 const MAX_AUTHORITIES: usize = 16;
 const MAX_CHAIN: usize = 8;

@@ -4,6 +4,7 @@ use coffer_core_digest::{Algorithm, Digest};
 use coffer_verify_x509::Certificate;
 
 use crate::bundle::Bundle;
+use crate::content::Statement;
 use crate::error::SigstoreError;
 use crate::identity::{self, Identity};
 use crate::key::Key;
@@ -27,27 +28,6 @@ pub struct Signed {
     at: i64,
     log_index: u64,
     statement: Option<Statement>,
-}
-
-/// An in-toto statement about the artifact, as it was signed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Statement {
-    pub(crate) predicate_type: String,
-    pub(crate) payload: Vec<u8>,
-}
-
-impl Statement {
-    /// What kind of predicate it makes.
-    #[must_use]
-    pub fn predicate_type(&self) -> &str {
-        &self.predicate_type
-    }
-
-    /// The whole statement in JSON.
-    #[must_use]
-    pub fn payload(&self) -> &[u8] {
-        &self.payload
-    }
 }
 
 impl Signed {
