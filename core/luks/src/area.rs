@@ -8,7 +8,6 @@ use coffer_core_seal::xts::{Sectors, Xts};
 use coffer_core_secret::Secret;
 use zeroize::Zeroizing;
 
-use crate::metadata::not_accepted;
 use crate::{KEY, LuksError};
 
 pub(crate) const STRIPES: usize = 4000;
@@ -26,7 +25,7 @@ impl Hash {
         match name {
             "sha256" => Ok(Self::Sha256),
             "sha512" => Ok(Self::Sha512),
-            other => Err(not_accepted("hash", "sha256 or sha512", other)),
+            other => Err(LuksError::not_accepted("hash", "sha256 or sha512", other)),
         }
     }
 

@@ -138,7 +138,7 @@ pub(crate) fn accept(header: &Header) -> Result<Accepted, LuksError> {
     expect("a requirement", "none", required.first().map_or("none", |first| first))?;
     let mut segments = metadata.segments.iter();
     let (Some((name, segment)), None) = (segments.next(), segments.next()) else {
-        return Err(not_accepted("segments", "one", &metadata.segments.len().to_string()));
+        return Err(LuksError::not_accepted("segments", "one", &metadata.segments.len().to_string()));
     };
     let (offset, sector) = check_segment(segment)?;
     let areas = header.size.saturating_mul(2);
@@ -187,12 +187,12 @@ fn check_segment(segment: &Segment) -> Result<(u64, u32), LuksError> {
     expect("integrity", "none", if segment.integrity.is_some() { "some" } else { "none" })?;
     expect("segment flags", "none", segment.flags.first().map_or("none", |flag| flag))?;
     if ![512, 4096].contains(&segment.sector_size) {
-        return Err(not_accepted("sector size", "512 or 4096", &segment.sector_size.to_string()));
+        return Err(LuksError::not_accepted("sector size", "512 or 4096", &segment.sector_size.to_string()));
     }
     let offset = size("the data's offset", &segment.offset)?;
     match offset.is_multiple_of(4096) {
         true => Ok((offset, segment.sector_size)),
-        false => Err(not_accepted("data at", "a multiple of 4096", &segment.offset)),
+        false => Err(LuksError::not_accepted("data at", "a multiple of 4096", &segment.offset)),
     }
 }
 
@@ -221,7 +221,7 @@ fn check_slot(slot: &Keyslot, from: u64, to: u64) -> Result<Slot, LuksError> {
 fn pbkdf2(hash: &str, iterations: u32, salt: &str) -> Result<Pbkdf2, LuksError> {
     let hash = Hash::named(hash)?;
     if iterations == 0 || iterations > MOST_ITERATIONS {
-        return Err(not_accepted("iterations", "1 to 10000000", &iterations.to_string()));
+        return Err(LuksError::not_accepted("iterations", "1 to 10000000", &iterations.to_string()));
     }
     Ok(Pbkdf2 { hash, iterations, salt: base64(salt)? })
 }
@@ -236,9 +236,5 @@ fn size(what: &str, text: &str) -> Result<u64, LuksError> {
 }
 
 fn expect(member: &'static str, expected: &'static str, found: &str) -> Result<(), LuksError> {
-    if expected == found { Ok(()) } else { Err(not_accepted(member, expected, found)) }
-}
-
-pub(crate) fn not_accepted(member: &'static str, expected: &'static str, found: &str) -> LuksError {
-    LuksError::NotAccepted { member, expected, found: found.chars().take(64).collect() }
+    if expected == found { Ok(()) } else { Err(LuksError::not_accepted(member, expected, found)) }
 }
