@@ -64,6 +64,11 @@ pub enum LuksError {
 }
 
 impl LuksError {
+    /// What was found is the host's, and is shortened.
+    pub(crate) fn not_accepted(member: &'static str, expected: &'static str, found: &str) -> Self {
+        Self::NotAccepted { member, expected, found: found.chars().take(64).collect() }
+    }
+
     /// The stable code.
     #[must_use]
     pub const fn code(&self) -> &'static str {

@@ -2,7 +2,7 @@
 
 use coffer_core_initdata::{
     Algorithm, AllowedContainer, Attestation, Broker, Builder, Digest, GuestConfig, InitData, Permission,
-    SignatureRule,
+    Rollback, SignatureRule, Volume, VolumeAccess,
 };
 
 /// Reads TOML text.
@@ -59,6 +59,13 @@ fn config() -> GuestConfig {
             evidence: Permission::Denied,
             stdin: Permission::Allowed,
             terminal: Permission::Allowed,
+        }],
+        volumes: vec![Volume {
+            name: "data".into(),
+            key: "kbs:///default/volume-key/data".into(),
+            path: "/srv/data".into(),
+            rollback: Rollback::Detected,
+            access: VolumeAccess::ReadOnly,
         }],
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! INVARIANT: no byte of a file system reaches the file but encrypted. Left out: where keys are kept.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;

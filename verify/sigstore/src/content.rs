@@ -14,6 +14,27 @@ const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 /// The in-toto attestation framework's `Statement`, v1 and v0.1.
 const STATEMENTS: [&str; 2] = ["https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"];
 
+/// An in-toto statement about the artifact, as it was signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    pub(crate) predicate_type: String,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Statement {
+    /// What kind of predicate it makes.
+    #[must_use]
+    pub fn predicate_type(&self) -> &str {
+        &self.predicate_type
+    }
+
+    /// The whole statement in JSON.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
@@ -93,27 +114,6 @@ fn statement(payload: &[u8], artifact: &Digest) -> Result<Statement, SigstoreErr
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// An in-toto statement about the artifact, as it was signed.
-    #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Statement {
-        pub(crate) predicate_type: String,
-        pub(crate) payload: Vec<u8>,
-    }
-
-    impl Statement {
-        /// What kind of predicate it makes.
-        #[must_use]
-        pub fn predicate_type(&self) -> &str {
-            &self.predicate_type
-        }
-
-        /// The whole statement in JSON.
-        #[must_use]
-        pub fn payload(&self) -> &[u8] {
-            &self.payload
-        }
-    }
 
     #[test]
     fn the_encoding_is_that_of_the_protocol_s_example() {

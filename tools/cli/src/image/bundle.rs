@@ -35,6 +35,10 @@ pub(crate) struct Options {
     /// Who must have vouched for the signer: the certificate's issuer, exactly, as in https://accounts.example.
     #[arg(long, value_name = "URL", requires = "bundle")]
     issuer: Option<String>,
+    /// What a statement in the bundle must say of the image: its predicate's type. Others, such as scan results, are no
+    /// signatures of it.
+    #[arg(long, value_name = "TYPE", default_value = "https://sigstore.dev/cosign/sign/v1")]
+    predicate_type: String,
 }
 
 pub(super) fn verify(context: &Context, from: &Source, options: &Options) -> Result<()> {
@@ -54,6 +58,12 @@ pub(super) fn verify(context: &Context, from: &Source, options: &Options) -> Res
     let signed = parsed.verify(&trusted, &expected).map_err(coded)?;
     let at = Timestamp::from_second(signed.integrated_time())?;
     let statement = signed.statement().map(|statement| statement.predicate_type().to_owned());
+    if let Some(found) = statement.as_ref().filter(|found| **found != options.predicate_type) {
+        bail!(
+            "the bundle holds a statement of {found:?} about the image, not of {:?}",
+            options.predicate_type
+        );
+    }
     let told = json!({"verified": digest, "identity": subject, "issuer": issuer, "logged": signed.integrated_time(),
         "log-index": signed.log_index(), "statement": statement});
     context.output.show(&told, |_| {
