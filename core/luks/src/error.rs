@@ -85,10 +85,3 @@ impl LuksError {
         }
     }
 }
-
-impl LuksError {
-    /// A member with a value that is not accepted here.
-    pub(crate) fn not_accepted(member: &'static str, expected: &'static str, found: &str) -> Self {
-        Self::NotAccepted { member, expected, found: found.chars().take(64).collect() }
-    }
-}
