@@ -45,7 +45,6 @@ fn look(read: &InitData) {
 fn config() -> GuestConfig {
     let pem = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
     GuestConfig {
-        volumes: Vec::new(),
         attestation: Attestation::Required,
         broker: Some(Broker { url: "https://10.0.2.2:8443".into(), certificate: pem("CERTIFICATE") }),
         containers: vec![AllowedContainer {
