@@ -38,7 +38,7 @@ enum Step {
     Read { layout: String, tag: String },
     /// Read all of a file into nothing.
     Plain(String),
-    /// From an empty cache to the file system's superblock, verified and decrypted.
+    /// Through a cache to the blocks that a guest reads first. They are fetched; a guest verifies and decrypts them.
     First { reference: String, cache: String },
     /// All of the blob into the cache.
     Fill { reference: String, cache: String },
@@ -218,9 +218,9 @@ fn one(folder: &Path, port: u16, mib: u64) -> Result<()> {
         Ok(())
     };
     let first = |reference, cache| Step::First { reference, cache };
-    cached("first block, from an empty cache", first, "cache-first")?;
+    cached("first blocks fetched, from an empty cache", first, "cache-first")?;
     cached("the whole blob into a cache", |reference, cache| Step::Fill { reference, cache }, "cache")?;
-    cached("first block of the next pod", first, "cache")?;
+    cached("first blocks of the next pod", first, "cache")?;
     let read = step(&Step::Read { layout: sealed.clone(), tag: "a".into() })?;
     show("read sealed blocks from the page cache, one core", read);
     let erofs = place("erofs");

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use coffer_core_digest::Digest;
+use coffer_core_oci::challenge::read_token;
 use coffer_core_oci::manifest::MAX_DOCUMENT;
-use coffer_core_oci::{Descriptor, Reference, media};
+use coffer_core_oci::{Challenge, Descriptor, Reference, media};
 use coffer_core_sealed_stream::MAX_ENVELOPE;
 use coffer_core_secret::SecretBytes;
 use reqwest::{RequestBuilder, Url, header};
@@ -192,10 +193,8 @@ impl Bearer {
                     return Err(refused());
                 }
             }
-            let reply: Value = serde_json::from_slice(&body).map_err(|_| refused())?;
-            let token = ["token", "access_token"].iter().find_map(|name| reply.get(name)?.as_str());
-            let token = token.filter(|token| !token.is_empty()).ok_or_else(refused)?;
-            Authorization::Token(SecretBytes::copy_of(token.as_bytes()))
+            let token = read_token(&body).ok_or_else(refused)?;
+            Authorization::Token(SecretBytes::new(token.into_bytes()))
         };
         *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(own);
         Ok(())
@@ -206,25 +205,11 @@ fn text(secret: &SecretBytes) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(secret.expose())
 }
 
-/// Where `Bearer realm="…",service="…",scope="…"` says that tokens are.
+/// Where a challenge says that tokens are.
 fn token_address(challenge: &str, repository: &str) -> Option<Url> {
-    let (scheme, mut rest) = challenge.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return None;
-    }
-    let mut found = BTreeMap::new();
-    while let Some((name, after)) = rest.trim_start_matches([' ', ',']).split_once('=') {
-        let (value, after) = match after.strip_prefix('"') {
-            Some(quoted) => quoted.split_once('"')?,
-            None => after.split_once(',').unwrap_or((after, "")),
-        };
-        found.insert(name.to_ascii_lowercase(), value.to_owned());
-        rest = after;
-    }
-    let mut url = Url::parse(found.get("realm")?).ok()?;
-    let scope = found.get("scope").cloned().unwrap_or_else(|| format!("repository:{repository}:pull"));
-    let service = found.get("service").map(|service| ("service", service.as_str()));
-    url.query_pairs_mut().extend_pairs(service).append_pair("scope", &scope);
+    let challenge = Challenge::parse(challenge)?;
+    let mut url = Url::parse(&challenge.realm).ok()?;
+    url.query_pairs_mut().extend_pairs(challenge.query(repository));
     Some(url)
 }
 
