@@ -42,10 +42,19 @@ enum Phase {
     End,
 }
 
+/// How many bytes of reads a client may have under way.
+const MAX_UNDER_WAY: u64 = MAX_READ as u64;
+/// How many reads.
+const MAX_READS: usize = 64;
+
 /// A connection. Holds at most one option or request, one push, and the answers that were not taken yet.
 pub struct Server {
     export: Export,
     phase: Phase,
+    /// How many reads are not answered yet, and how many bytes they are of.
+    reads: usize,
+    under_way: u64,
+    hungry: bool,
     pending: Vec<u8>,
     /// How much of `pending` was used.
     taken: usize,
@@ -64,23 +73,45 @@ impl Server {
     }
 
     fn begin(export: Export, phase: Phase) -> Self {
-        Self { export, phase, pending: Vec::new(), taken: 0, out: Vec::new() }
+        let (pending, out) = (Vec::new(), Vec::new());
+        Self { export, phase, reads: 0, under_way: 0, hungry: false, pending, taken: 0, out }
     }
 
     /// Takes bytes of the client.
     pub fn push(&mut self, bytes: &[u8]) {
         self.pending.drain(..self.taken.min(self.pending.len()));
         self.taken = 0;
+        self.hungry = false;
         self.pending.extend_from_slice(bytes);
     }
 
-    /// The next thing that the client wants; `None` if more bytes are needed.
+    /// Whether the client must say more before there is anything to do for it. Who serves reads from it then, and only
+    /// then, so that a client that asks and asks costs bounded memory.
+    pub fn is_hungry(&self) -> bool {
+        self.hungry
+    }
+
+    /// The next thing that the client wants; `None` if more bytes are needed ([`Self::is_hungry`]), or so many reads are
+    /// under way that answers come first.
     ///
     /// # Errors
     /// When the client breaks the protocol: the connection is to be closed, after [`Self::output`] if that has bytes.
     // Not an iterator: it ends for want of bytes, not for good.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Event>, NbdError> {
+        if self.reads >= MAX_READS || self.under_way >= MAX_UNDER_WAY {
+            return Ok(None);
+        }
+        let event = self.advance()?;
+        self.hungry = event.is_none();
+        if let Some(Event::Read(read)) = event {
+            self.reads = self.reads.saturating_add(1);
+            self.under_way = self.under_way.saturating_add(u64::from(read.length));
+        }
+        Ok(event)
+    }
+
+    fn advance(&mut self) -> Result<Option<Event>, NbdError> {
         loop {
             match self.phase {
                 Phase::Flags => {
@@ -122,6 +153,8 @@ impl Server {
 
     /// Answers a read with its data, as a simple reply. What is not exactly as long as was asked becomes `EIO`.
     pub fn answer(&mut self, read: &Read, data: Result<&[u8], Errno>) {
+        self.reads = self.reads.saturating_sub(1);
+        self.under_way = self.under_way.saturating_sub(u64::from(read.length));
         match data {
             Ok(data) if u32::try_from(data.len()) == Ok(read.length) => {
                 self.out.extend(reply(read.cookie, None));

@@ -63,6 +63,10 @@ pub(crate) async fn run(
             },
             () = link.ended() => return Err(Stop::HostGone),
             _ = watch.tick(), if changed.is_none() => {
+                // The workload got an I/O error. Whether that is its end is its own to say.
+                if let Some(why) = integrity.as_ref().and_then(Integrity::missing) {
+                    outbox.step("image", format!("a part could not be read: {why}"));
+                }
                 changed = corrupt();
                 if changed.is_some() {
                     // It may already have gone; its end comes through `wait` either way.

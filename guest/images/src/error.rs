@@ -12,6 +12,7 @@ use coffer_core_seal::ocicrypt::OcicryptError;
 use coffer_guest_attest::AttestError;
 use coffer_sys_dm::DmError;
 use coffer_sys_mount::MountError;
+use coffer_sys_nbd::NbdError;
 
 /// Why an image cannot be used; boxed, because it carries what was expected and found.
 pub type ImageError = Box<ImageFault>;
@@ -169,6 +170,9 @@ pub enum ImageFault {
     /// A device could not be mapped.
     #[error("the sealed image cannot be mapped: {0}")]
     Device(#[from] DmError),
+    /// The device whose blocks come from the registry could not be had.
+    #[error("the sealed image cannot be mapped: {0}")]
+    Remote(#[from] NbdError),
     /// A disk is not there, or a file system cannot be mounted.
     #[error("the image cannot be mounted: {0}")]
     Mount(#[from] MountError),
@@ -220,7 +224,7 @@ impl ImageFault {
             Self::Ocicrypt { .. } => "image.layer.encryption",
             Self::Unpack { .. } => "image.layer.unpack",
             Self::Corrupt { .. } => "image.corrupt",
-            Self::Device(_) => "image.device",
+            Self::Device(_) | Self::Remote(_) => "image.device",
             Self::Mount(_) => "image.mount",
             Self::File { .. } => "image.file",
             Self::NoCommand => "image.no-command",
@@ -292,7 +296,7 @@ impl ImageFault {
                 "The host's copy differs from what was sealed. Fetch it again; if it happens twice, do not trust the \
                  host's storage."
             }
-            Self::Device(_) | Self::Mount(_) | Self::File { .. } => {
+            Self::Device(_) | Self::Remote(_) | Self::Mount(_) | Self::File { .. } => {
                 "Give the guest more memory, or build its image again with all its modules (`coffer guest build`)."
             }
             Self::NoCommand => "Give the command after `--`, and allow it in init-data.",
@@ -310,4 +314,4 @@ macro_rules! boxed {
     )*};
 }
 
-boxed!(ManifestError, ConfigError, SealedBlockError, DmError, MountError);
+boxed!(ManifestError, ConfigError, SealedBlockError, DmError, MountError, NbdError);

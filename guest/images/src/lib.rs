@@ -9,6 +9,7 @@ mod error;
 mod find;
 mod kmsg;
 mod layers;
+mod lazy;
 mod process;
 mod registry;
 mod sealed;
@@ -21,6 +22,7 @@ mod workshop;
 
 pub use error::{ImageError, ImageFault};
 pub use find::{Found, MAX_SIGNATURES};
+pub use lazy::{Parts, Ranges};
 pub use process::Process;
 pub use registry::{Credentials, Registry, RegistryAccess};
 pub use sealed::Integrity;

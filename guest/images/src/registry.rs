@@ -4,9 +4,9 @@
 //! INVARIANT: credentials go out over HTTPS only, to the registry that they are for or to the token service that it names.
 
 mod credentials;
+mod ranges;
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
@@ -17,7 +17,7 @@ use coffer_core_initdata::{DATA_HUB, InitData};
 use coffer_core_oci::challenge::read_token;
 use coffer_core_oci::media::ACCEPTED;
 use coffer_core_oci::simple_signing::signature_tag;
-use coffer_core_oci::{Challenge, Reference};
+use coffer_core_oci::{Challenge, Descriptor, Reference};
 use coffer_core_protocol::uri::ResourceUri;
 use coffer_core_secret::SecretBytes;
 use coffer_guest_attest::{Keys, add_roots, is_certificate, reasons, tls_client};
@@ -25,6 +25,7 @@ use reqwest::header::{self, HeaderValue};
 use reqwest::{NoProxy, Proxy, Response, StatusCode};
 use rustls::RootCertStore;
 
+use crate::lazy::Parts;
 use crate::source::{BlobSource, Chunks, Pending};
 use crate::{ImageError, ImageFault};
 
@@ -119,7 +120,9 @@ impl RegistryAccess {
 }
 
 /// One image of a registry.
+#[derive(Clone)]
 pub struct Registry {
+    access: RegistryAccess,
     client: reqwest::Client,
     reference: Reference,
     base: String,
@@ -127,7 +130,7 @@ pub struct Registry {
     /// Name and password, where init-data names credentials for this registry.
     login: Option<HeaderValue>,
     /// What the registry was last satisfied with.
-    authorization: Mutex<Option<HeaderValue>>,
+    authorization: Arc<Mutex<Option<HeaderValue>>>,
 }
 
 impl Registry {
@@ -149,30 +152,28 @@ impl Registry {
         };
         let scheme = if plain_http { "http" } else { "https" };
         let base = format!("{scheme}://{host}/v2/{}", reference.repository());
-        let mut trusted = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        access.roots.iter().try_for_each(|pem| add_roots(&mut trusted, pem)).map_err(wrong)?;
-        let tls = tls_client(trusted, rustls::DEFAULT_VERSIONS).map_err(wrong)?;
         let login = credentials.of(reference.registry(), reference.repository()).and_then(basic);
         if plain_http && login.is_some() {
             let why = format!("the credentials for {} are not sent over plain HTTP", reference.registry());
             return Err(wrong(why));
         }
-        let client = access
-            .proxied(reqwest::Client::builder().no_proxy())
-            .map_err(|why| wrong(format!("image_pull_proxy in cdh.toml: {}", reasons(&why))))?
-            .tls_backend_preconfigured(tls)
-            .https_only(!plain_http)
-            .redirect(reqwest::redirect::Policy::limited(REDIRECTS))
-            .connect_timeout(Duration::from_secs(10))
-            .read_timeout(Duration::from_secs(60))
-            .user_agent(concat!("coffer-agent/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|why| wrong(why.to_string()))?;
-        Ok(Self { client, reference, base, plain_http, login, authorization: Mutex::new(None) })
+        let client = client(access, plain_http)?;
+        let (access, authorization) = (access.clone(), Arc::default());
+        Ok(Self { access, client, reference, base, plain_http, login, authorization })
     }
 
     async fn get(&self, path: &str, accept: &str, what: &str) -> Result<Response, ImageError> {
-        let mut reply = self.ask(path, accept).await?;
+        self.get_part(path, accept, what, None).await
+    }
+
+    async fn get_part(
+        &self,
+        path: &str,
+        accept: &str,
+        what: &str,
+        range: Option<&HeaderValue>,
+    ) -> Result<Response, ImageError> {
+        let mut reply = self.ask(path, accept, range).await?;
         if reply.status() == StatusCode::UNAUTHORIZED {
             let challenge =
                 reply.headers().get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
@@ -183,7 +184,7 @@ impl Registry {
             };
             if authorization.is_some() {
                 *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = authorization;
-                reply = self.ask(path, accept).await?;
+                reply = self.ask(path, accept, range).await?;
             }
         }
         match reply.status() {
@@ -195,7 +196,12 @@ impl Registry {
         }
     }
 
-    async fn ask(&self, path: &str, accept: &str) -> Result<Response, ImageError> {
+    async fn ask(
+        &self,
+        path: &str,
+        accept: &str,
+        range: Option<&HeaderValue>,
+    ) -> Result<Response, ImageError> {
         let url = format!("{}{path}", self.base);
         let mut attempt = 1;
         loop {
@@ -203,6 +209,9 @@ impl Registry {
             let authorization = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if let Some(authorization) = authorization {
                 request = request.header(header::AUTHORIZATION, authorization);
+            }
+            if let Some(range) = range {
+                request = request.header(header::RANGE, range.clone());
             }
             match request.send().await {
                 Ok(reply) if attempt < ATTEMPTS && is_passing(reply.status()) => {
@@ -257,6 +266,25 @@ impl Registry {
     fn status(&self, what: &str, status: StatusCode) -> ImageError {
         Box::new(ImageFault::Status { registry: self.name(), what: what.into(), status: status.as_u16() })
     }
+}
+
+/// A client with connections of its own.
+fn client(access: &RegistryAccess, plain_http: bool) -> Result<reqwest::Client, ImageError> {
+    let wrong = |why: String| Box::new(ImageFault::Reference { why });
+    let mut trusted = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    access.roots.iter().try_for_each(|pem| add_roots(&mut trusted, pem)).map_err(wrong)?;
+    let tls = tls_client(trusted, rustls::DEFAULT_VERSIONS).map_err(wrong)?;
+    access
+        .proxied(reqwest::Client::builder().no_proxy())
+        .map_err(|why| wrong(format!("image_pull_proxy in cdh.toml: {}", reasons(&why))))?
+        .tls_backend_preconfigured(tls)
+        .https_only(!plain_http)
+        .redirect(reqwest::redirect::Policy::limited(REDIRECTS))
+        .connect_timeout(Duration::from_secs(10))
+        .read_timeout(Duration::from_secs(60))
+        .user_agent(concat!("coffer-agent/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|why| wrong(why.to_string()))
 }
 
 /// A header that is shown nowhere.
@@ -316,6 +344,10 @@ impl BlobSource for Registry {
             let what = format!("the blob {digest}");
             Ok(self.body(self.get(&format!("/blobs/{digest}"), "*/*", &what).await?))
         })
+    }
+
+    fn parts<'a>(&'a self, blob: &'a Descriptor) -> Pending<'a, Option<Parts>> {
+        Box::pin(ranges::parts(self, blob))
     }
 
     fn signatures<'a>(&'a self, image: &'a Digest) -> Pending<'a, Vec<Box<dyn Chunks>>> {

@@ -1,4 +1,7 @@
 //! Sealed blocks: dm-verity over the ciphertext, dm-crypt over that, EROFS, and an overlay in memory.
+//!
+//! The ciphertext is a disk of the host's, a device whose reads are ranges of the registry, or, from a source that has
+//! neither, in memory. What runs cannot tell which.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -11,6 +14,7 @@ use coffer_core_secret::SecretBytes;
 use coffer_sys_dm::{CryptTable, Loop, LoopOptions, Mapped, VerityTable, attach_loop, map_crypt, map_verity};
 use coffer_sys_mount::{Flags, block_device_by_serial, mount};
 
+use crate::lazy::Lazy;
 use crate::source::{BlobSource, save_blob};
 use crate::workshop::{Progress, Workshop};
 use crate::{ImageError, ImageFault, kmsg};
@@ -30,8 +34,28 @@ const CRYPT: &str = "coffer-crypt";
 pub struct Integrity {
     mapping: String,
     root: Digest,
-    /// Keeps the loop device, where there is one.
-    _loop: Option<Loop>,
+    ciphertext: Ciphertext,
+}
+
+/// Where the ciphertext is.
+#[derive(Debug)]
+enum Ciphertext {
+    /// A disk that the host attached.
+    Disk(PathBuf),
+    /// In a file that only this loop device holds.
+    Memory(Loop),
+    /// With the registry.
+    Remote(Lazy),
+}
+
+impl Ciphertext {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Disk(path) => path,
+            Self::Memory(device) => device.path(),
+            Self::Remote(device) => device.path(),
+        }
+    }
 }
 
 impl Integrity {
@@ -47,9 +71,18 @@ impl Integrity {
         }
     }
 
-    /// The corruption behind a failure, or the failure itself.
+    /// Data that a read needed and that could not be had, since this was last asked. The reader got an I/O error.
+    #[must_use]
+    pub fn missing(&self) -> Option<ImageError> {
+        match &self.ciphertext {
+            Ciphertext::Remote(device) => device.failure(),
+            Ciphertext::Disk(_) | Ciphertext::Memory(_) => None,
+        }
+    }
+
+    /// The corruption or the missing data behind a failure, or the failure itself.
     fn cause_of(&self, failure: ImageError) -> ImageError {
-        self.corruption().unwrap_or(failure)
+        self.corruption().or_else(|| self.missing()).unwrap_or(failure)
     }
 }
 
@@ -63,10 +96,9 @@ pub(crate) async fn mount_sealed(
 ) -> Result<(PathBuf, Integrity), ImageError> {
     let key = workshop.key(&block.key).await?;
     progress.step("key", format!("{} released", block.key));
-    let (device, kept) = device(workshop, source, layer, progress).await?;
+    let ciphertext = ciphertext(workshop, source, layer, progress).await?;
     let (place, block, digest) = (workshop.place.clone(), block.clone(), layer.digest);
-    let mounted =
-        tokio::task::spawn_blocking(move || map_and_mount(&place, device, kept, &block, &key)).await;
+    let mounted = tokio::task::spawn_blocking(move || map_and_mount(&place, ciphertext, &block, &key)).await;
     let mounted = mounted.map_err(|cause| {
         ImageFault::file("mounting", &workshop.place, io::Error::other(cause.to_string()))
     })??;
@@ -74,13 +106,13 @@ pub(crate) async fn mount_sealed(
     Ok(mounted)
 }
 
-/// The ciphertext as a block device: the disk that the host attached, or what is fetched into memory.
-async fn device(
+/// The ciphertext as a block device.
+async fn ciphertext(
     workshop: &Workshop,
     source: &dyn BlobSource,
     layer: &Descriptor,
     progress: &dyn Progress,
-) -> Result<(PathBuf, Option<Loop>), ImageError> {
+) -> Result<Ciphertext, ImageError> {
     if let Some(serial) = workshop.disks.get(&layer.digest).cloned() {
         let found = tokio::task::spawn_blocking(move || block_device_by_serial(&serial, DISK_PATIENCE)).await;
         let found = found.map_err(|cause| {
@@ -90,7 +122,20 @@ async fn device(
                 io::Error::other(cause.to_string()),
             )
         })??;
-        return Ok((found, None));
+        return Ok(Ciphertext::Disk(found));
+    }
+    if let Some(parts) = source.parts(layer).await? {
+        match Lazy::attach(parts) {
+            Ok(device) => {
+                progress.step(
+                    "image",
+                    format!("{} bytes of ciphertext are fetched as they are read", layer.size),
+                );
+                return Ok(Ciphertext::Remote(device));
+            }
+            // A kernel without such devices costs memory and time, and nothing else.
+            Err(why) => progress.step("image", format!("the ciphertext is fetched whole: {why}")),
+        }
     }
     let path = workshop.place.join("sealed");
     save_blob(source, layer, "the sealed image", &path).await?;
@@ -99,17 +144,17 @@ async fn device(
     let file = File::open(&path).map_err(failed)?;
     let attached = attach_loop(&file, LoopOptions { read_only: true, direct_io: false })?;
     fs::remove_file(&path).map_err(failed)?;
-    Ok((attached.path().to_owned(), Some(attached)))
+    Ok(Ciphertext::Memory(attached))
 }
 
 fn map_and_mount(
     place: &Path,
-    device: PathBuf,
-    kept: Option<Loop>,
+    ciphertext: Ciphertext,
     block: &SealedBlock,
     key: &SecretBytes,
 ) -> Result<(PathBuf, Integrity), ImageError> {
     let mut root = [0; 32];
+    let device = ciphertext.path().to_owned();
     root.iter_mut().zip(block.root_hash.as_bytes()).for_each(|(to, from)| *to = *from);
     let verity = map_verity(
         VERITY,
@@ -122,7 +167,7 @@ fn map_and_mount(
             salt: block.salt.to_vec(),
         },
     )?;
-    let integrity = Integrity { mapping: verity.name, root: block.root_hash, _loop: kept };
+    let integrity = Integrity { mapping: verity.name, root: block.root_hash, ciphertext };
     let mounted = decrypt_and_mount(place, &verity.path, block, key);
     mounted.map_err(|failure| integrity.cause_of(failure)).map(|root| (root, integrity))
 }

@@ -11,6 +11,7 @@ use coffer_core_digest::{Digest, Hasher};
 use coffer_core_oci::Descriptor;
 use coffer_core_oci::manifest::MAX_DOCUMENT;
 
+use crate::lazy::Parts;
 use crate::{ImageError, ImageFault};
 
 /// An answer that comes later.
@@ -38,6 +39,11 @@ pub trait BlobSource: Send + Sync {
 
     /// A blob, by digest.
     fn blob<'a>(&'a self, digest: &'a Digest) -> Pending<'a, Box<dyn Chunks>>;
+
+    /// A blob in parts, as they are asked for. `None` from a source that has blobs only whole.
+    fn parts<'a>(&'a self, _blob: &'a Descriptor) -> Pending<'a, Option<Parts>> {
+        Box::pin(async { Ok(None) })
+    }
 
     /// The manifests of the signature artifacts of an image.
     fn signatures<'a>(&'a self, image: &'a Digest) -> Pending<'a, Vec<Box<dyn Chunks>>>;

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use coffer_core_nbd::{Errno, Event, Export, MAX_READ, Server};
+use coffer_core_nbd::{Errno, Event, Export, Server};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,10 +19,6 @@ use crate::{Blob, CacheError};
 
 /// How many clients a device has at once; a machine is one.
 const CLIENTS: usize = 4;
-/// How many bytes of answers a client may have under way.
-const UNDER_WAY: u64 = MAX_READ as u64;
-/// How many reads.
-const READS: usize = 64;
 /// How long no client is accepted after an error, as when there are no descriptors left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How long the filling rests after an error that may pass.
@@ -104,15 +100,12 @@ async fn client(blob: Blob, mut stream: UnixStream) {
     let mut server = Server::negotiate(Export::new("", blob.size()));
     let (mut reader, mut writer) = stream.split();
     let mut reads = FuturesUnordered::new();
-    let mut under_way = 0_u64;
     let mut heard = vec![0; 64 << 10];
-    let mut hungry = false;
     loop {
-        while !hungry && under_way < UNDER_WAY && reads.len() < READS {
+        loop {
             match server.next() {
-                Ok(None) => hungry = true,
+                Ok(None) => break,
                 Ok(Some(Event::Read(read))) => {
-                    under_way += u64::from(read.length);
                     let blob = blob.clone();
                     reads.push(async move { (read, blob.read(read.offset, read.length).await) });
                 }
@@ -130,15 +123,11 @@ async fn client(blob: Blob, mut stream: UnixStream) {
             return;
         }
         tokio::select! {
-            read = reader.read(&mut heard), if hungry => match read {
-                Ok(length) if length > 0 => {
-                    server.push(heard.get(..length).unwrap_or_default());
-                    hungry = false;
-                }
+            read = reader.read(&mut heard), if server.is_hungry() => match read {
+                Ok(length) if length > 0 => server.push(heard.get(..length).unwrap_or_default()),
                 _ => return,
             },
             Some((read, data)) = reads.next() => {
-                under_way = under_way.saturating_sub(u64::from(read.length));
                 if let Err(error) = &data {
                     tracing::warn!(digest = %blob.digest(), %error, "a read of a device failed");
                 }

@@ -19,6 +19,7 @@ pub const GUEST_MODULES: &[&str] = &[
     "virtio_console",
     "vmw_vsock_virtio_transport",
     "loop",
+    "nbd",
     "erofs",
     "overlay",
     "dm-mod",

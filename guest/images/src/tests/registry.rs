@@ -327,3 +327,78 @@ async fn a_registry_that_is_busy_is_asked_again_and_not_without_end() {
     let refusal = one().document().await.err().expect("refused").refusal();
     assert_eq!(refusal.code, "image.registry.status");
 }
+
+/// What a registry makes of a request for a part.
+#[derive(Clone, Copy)]
+enum Part {
+    Right,
+    Whole,
+    Cut,
+    Another,
+    Busy,
+}
+
+/// A registry of one blob, that answers each request as the list says, and rightly after its end.
+async fn serve_parts(content: Vec<u8>, answers: &[Part]) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("address").to_string();
+    let mut answers = answers.to_vec().into_iter();
+    let ranges = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&ranges);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut piece = [0; 2048];
+            let count = stream.read(&mut piece).await.unwrap_or_default();
+            let head = String::from_utf8_lossy(&piece[..count]).to_ascii_lowercase();
+            let range = head.lines().find_map(|line| line.strip_prefix("range: bytes=")).expect("a range");
+            let (first, last) = range.split_once('-').expect("two ends");
+            let (first, last): (usize, usize) = (first.parse().expect("first"), last.parse().expect("last"));
+            seen.lock().expect("seen").push(range.to_owned());
+            let part = &content[first..=last];
+            let (status, from, body) = match answers.next().unwrap_or(Part::Right) {
+                Part::Right => (206, first, part),
+                Part::Whole => (200, 0, &content[..]),
+                Part::Cut => (206, first, &part[..part.len() / 2]),
+                Part::Another => (206, first + 1, part),
+                Part::Busy => (429, first, &[][..]),
+            };
+            let length = if body.is_empty() { 0 } else { part.len().max(body.len()) };
+            let head = format!(
+                "HTTP/1.1 {status} X\r\nContent-Range: bytes {from}-{last}/{}\r\nRetry-After: 0\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n",
+                content.len()
+            );
+            let _client_gone = stream.write_all(&[head.as_bytes(), body].concat()).await;
+            let _client_gone = stream.shutdown().await;
+        }
+    });
+    (address, ranges)
+}
+
+/// A blob of two pieces and a half as a registry gives it in parts: the first, and what lies behind.
+async fn parts_of(answers: &[Part]) -> Result<Option<(bytes::Bytes, bytes::Bytes)>, String> {
+    let content: Vec<u8> = (0..5 << 19).map(|at: u32| (at / 3) as u8).collect();
+    let (address, _) = serve_parts(content.clone(), answers).await;
+    let access = RegistryAccess::default();
+    let registry = Registry::new(&format!("{address}/a/b:v1"), true, &access, &Credentials::default());
+    let blob = Descriptor::new(media::OCI_LAYER, Digest::sha256(&content), content.len() as u64);
+    let parts = registry.expect("registry").parts(&blob).await.map_err(|why| why.code())?;
+    let Some(parts) = parts else { return Ok(None) };
+    assert_eq!((parts.size, &parts.first[..]), (content.len() as u64, &content[..1 << 20]));
+    let rest = parts.ranges.range(2 << 20, 1 << 19).await.map_err(|why| why.code())?;
+    assert_eq!(rest, content[2 << 20..]);
+    Ok(Some((parts.first, rest)))
+}
+
+#[tokio::test]
+async fn parts_are_what_was_asked_for_and_a_registry_without_them_gives_none() {
+    use Part::{Another, Busy, Cut, Right, Whole};
+    assert!(parts_of(&[]).await.expect("parts").is_some());
+    assert!(parts_of(&[Cut, Busy, Right, Cut, Cut, Busy]).await.expect("after trials").is_some());
+    assert!(parts_of(&[Whole]).await.expect("no parts").is_none());
+    assert_eq!(parts_of(&[Another]).await.err().as_deref(), Some("image.registry.status"));
+    assert_eq!(parts_of(&[Right, Whole]).await.err().as_deref(), Some("image.registry.status"));
+    let cut = [Right, Cut, Cut, Cut, Cut];
+    assert_eq!(parts_of(&cut).await.err().as_deref(), Some("image.registry.unreachable"));
+    let busy = [Busy, Busy, Busy, Busy];
+    assert_eq!(parts_of(&busy).await.err().as_deref(), Some("image.registry.status"));
+}
