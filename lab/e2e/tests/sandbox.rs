@@ -185,6 +185,37 @@ fn a_sealed_image_of_a_registry_runs_from_the_host_s_cache_is_transferred_once_a
 }
 
 #[test]
+fn a_sealed_image_of_a_registry_is_fetched_as_it_is_read_where_the_host_has_no_cache() -> Result<()> {
+    const FAR: usize = 20 << 20;
+    let Some(world) = World::enter() else { return Ok(()) };
+    let Some(registry) = Registry::start(&world.path("registry-lazy"))? else { return Ok(()) };
+    let counted = Counted::to(registry.port)?;
+    let (image, folder) = (format!("docker://127.0.0.1:{}/lab/far:1", counted.port), world.path("far"));
+    fs::create_dir_all(folder.join("bin"))?;
+    fs::copy("/bin/busybox", folder.join("bin/busybox")).context("busybox-static is not installed")?;
+    let content: Vec<u8> =
+        (0..32_u32 << 20).map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+    fs::write(folder.join("content"), &content)?;
+    world.done(&format!("image seal rootfs:far --to {image} --key kbs:///lab/image-key/far"))?;
+    world.done(&format!("image sign {image} --key image.key"))?;
+    let pushed = counted.bytes();
+
+    let blocks = FAR / 4096;
+    let outcome = world.run(&format!(
+        "run {image} --plain-http --no-cache --signer image.pub --enroll --timeline -- \
+            /bin/busybox dd if=/content bs=4096 skip={blocks} count=1"
+    ))?;
+    let far = content.get(FAR..FAR + 4096).context("no content")?;
+    let read = outcome.out.as_bytes();
+    let said = format!("{}{}", outcome.out, outcome.err);
+    ensure!(outcome.code == Some(0) && said.contains("are fetched as they are read"), "{said}");
+    ensure!(outcome.out == String::from_utf8_lossy(far), "{} other bytes\n{}", read.len(), outcome.err);
+    let came = counted.bytes() - pushed;
+    ensure!(came < 16 << 20, "{came} bytes came for a page of an image of 33 MiB");
+    Ok(())
+}
+
+#[test]
 fn an_ocicrypt_image_is_decrypted_with_a_key_from_the_broker() -> Result<()> {
     let Some(world) = World::enter() else { return Ok(()) };
     world.done(

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, bail};
-use coffer_core_oci::Reference;
+use coffer_core_oci::{ImageConfig, Reference};
 use coffer_core_seal::ocicrypt::KeyWrap;
 use coffer_core_secret::{Secret, SecretBytes};
 use coffer_tools_images::{
@@ -25,7 +25,7 @@ use crate::output::{progress, table};
 use crate::{Context, block_on, secret};
 
 const PLACES: &str = "\
-Places are written as skopeo writes them: docker://registry/repository:tag, oci:FOLDER:TAG, docker-archive:FILE.";
+Places are written as skopeo writes them: docker://registry/repository:tag, oci:FOLDER:TAG, docker-archive:FILE.\nrootfs:FOLDER is a root file system that is no image yet.";
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
@@ -58,6 +58,9 @@ pub(crate) enum Command {
         /// certificate, both PEM. Repeatable.
         #[arg(long, value_name = "KIND:FILE")]
         recipient: Vec<opening::Recipient>,
+        /// For rootfs:FOLDER: how the image is run, an OCI image configuration such as {"config":{"Cmd":["/bin/app"]}}.
+        #[arg(long, value_name = "FILE")]
+        image_config: Option<PathBuf>,
         /// Speak plain HTTP to registries. Ciphertext and digests stay what they are; names can be seen.
         #[arg(long)]
         plain_http: bool,
@@ -134,8 +137,20 @@ pub(crate) enum Form {
 
 pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
     match command {
-        Command::Seal { source, to, key, key_file, key_out, replace_key, format, recipient, plain_http } => {
+        Command::Seal {
+            source,
+            to,
+            key,
+            key_file,
+            key_out,
+            replace_key,
+            format,
+            recipient,
+            image_config,
+            plain_http,
+        } => {
             let (source, to) = (self::source(&source, plain_http)?, destination(&to, plain_http)?);
+            let source = configured(source, image_config.as_deref())?;
             let with = Sealing {
                 format: match format {
                     Form::SealedBlock => SealFormat::SealedBlock,
@@ -187,6 +202,17 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
             })
         }
     }
+}
+
+/// A folder with the configuration that its image is to have.
+fn configured(source: Source, config: Option<&Path>) -> Result<Source> {
+    let Some(file) = config else { return Ok(source) };
+    let Source::Folder(folder, _) = source else {
+        bail!("--image-config is for rootfs:FOLDER; {source} has a configuration of its own");
+    };
+    let config = ImageConfig::parse(read_text(file)?.as_bytes())
+        .with_context(|| format!("{} is no image configuration", file.display()))?;
+    Ok(Source::Folder(folder, Some(Box::new(config))))
 }
 
 /// A place to read from.

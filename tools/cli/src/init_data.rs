@@ -167,6 +167,11 @@ impl Wanted {
                     named: Named::InLayout,
                 })
             }
+            Source::Folder(..) => bail!(
+                "a guest reads images from a registry or an OCI layout; make one of the folder with \
+                 `coffer image seal {} --to oci:FOLDER:TAG --key URI`",
+                self.image
+            ),
             Source::Archive(_) => bail!(
                 "a guest reads images from a registry or an OCI layout; copy it first, for instance with \
                  `skopeo copy {} oci:FOLDER:TAG`",

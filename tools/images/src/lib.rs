@@ -8,6 +8,7 @@ mod archive;
 mod copy;
 mod error;
 mod flatten;
+mod folder;
 mod inspect;
 mod keys;
 mod layout;

@@ -9,12 +9,12 @@ use coffer_core_oci::simple_signing::signature_tag;
 use coffer_core_oci::{Descriptor, Document, Manifest, Platform, Reference, media};
 use tempfile::TempDir;
 
-use crate::archive;
 use crate::error::{ImageError, at};
 use crate::layout::{Layout, changed};
 use crate::place::Source;
 use crate::progress::Progress;
 use crate::registry::Registry;
+use crate::{archive, folder};
 
 /// An image, found.
 #[derive(Clone, Debug)]
@@ -54,6 +54,12 @@ impl Store {
             Source::Registry(reference, transport) => Self::Registry(Registry::new(reference, *transport)),
             Source::Layout(directory, name) => {
                 Self::Layout { layout: Layout::open(directory)?, name: name.clone(), _temporary: None }
+            }
+            Source::Folder(folder, config) => {
+                let (folder, config) = (folder.clone(), config.clone());
+                let (layout, temporary) =
+                    blocking(move || folder::import(&folder, config.as_deref())).await?;
+                Self::Layout { layout, name: None, _temporary: Some(temporary) }
             }
             Source::Archive(file) => {
                 let file = file.clone();

@@ -1,10 +1,11 @@
-//! Where images are: `docker://REFERENCE`, `oci:DIRECTORY[:TAG]`, `docker-archive:FILE`, in skopeo's words.
+//! Where images are: `docker://REFERENCE`, `oci:DIRECTORY[:TAG]`, `docker-archive:FILE`, in skopeo's words, and
+//! `rootfs:FOLDER` for files that no image has yet.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use coffer_core_oci::{Reference, ReferenceError};
+use coffer_core_oci::{ImageConfig, Reference, ReferenceError};
 
 /// Why a text does not say where an image is.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -13,14 +14,19 @@ pub enum PlaceError {
     #[error(transparent)]
     Reference(#[from] ReferenceError),
     /// No directory or file after the colon.
-    #[error("{0:?} names no path; expected oci:DIRECTORY[:TAG] or docker-archive:FILE")]
+    #[error("{0:?} names no path; expected oci:DIRECTORY[:TAG], docker-archive:FILE or rootfs:FOLDER")]
     Path(String),
     /// The tag of a layout has characters that cannot be a tag.
     #[error("{0:?} is not a tag of a layout")]
     Tag(String),
-    /// An archive cannot be written.
-    #[error("a docker-archive can be read, not written; write to oci:DIRECTORY:TAG or docker://REFERENCE")]
-    ReadOnly,
+    /// An archive or a folder of files cannot be written.
+    #[error("{0:?} can be read, not written; write to oci:DIRECTORY:TAG or docker://REFERENCE")]
+    ReadOnly(String),
+    /// A path where a place is expected.
+    #[error(
+        "{0:?} is a path; is it a root file system (rootfs:{0}), a layout (oci:{0}) or an archive (docker-archive:{0})?"
+    )]
+    Bare(String),
     /// Nothing can be written under a digest before it is known.
     #[error("{0:?} names a digest; write to a tag")]
     Digest(String),
@@ -44,6 +50,8 @@ pub enum Source {
     Layout(PathBuf, Option<String>),
     /// A file that `docker save` made.
     Archive(PathBuf),
+    /// A folder with a root file system, and how the image made of it is run.
+    Folder(PathBuf, Option<Box<ImageConfig>>),
 }
 
 /// Where an image is written to.
@@ -56,7 +64,7 @@ pub enum Destination {
 }
 
 impl Source {
-    /// Reads `docker://REFERENCE`, `oci:DIRECTORY[:TAG]`, `docker-archive:FILE` or a bare reference.
+    /// Reads `docker://REFERENCE`, `oci:DIRECTORY[:TAG]`, `docker-archive:FILE`, `rootfs:FOLDER` or a bare reference.
     pub fn parse(text: &str) -> Result<Self, PlaceError> {
         if let Some(rest) = text.strip_prefix("oci:") {
             let (directory, tag) = split_layout(text, rest)?;
@@ -67,6 +75,15 @@ impl Source {
                 return Err(PlaceError::Path(text.into()));
             }
             return Ok(Self::Archive(file.into()));
+        }
+        if let Some(folder) = text.strip_prefix("rootfs:") {
+            if folder.is_empty() {
+                return Err(PlaceError::Path(text.into()));
+            }
+            return Ok(Self::Folder(folder.into(), None));
+        }
+        if ["/", "./", "../"].iter().any(|start| text.starts_with(start)) {
+            return Err(PlaceError::Bare(text.into()));
         }
         let reference = Reference::parse(text.strip_prefix("docker://").unwrap_or(text))?;
         Ok(Self::Registry(reference, Transport::Tls))
@@ -93,7 +110,7 @@ impl Destination {
             Source::Layout(directory, tag) => {
                 Ok(Self::Layout(directory, tag.unwrap_or_else(|| "latest".into())))
             }
-            Source::Archive(_) => Err(PlaceError::ReadOnly),
+            Source::Archive(_) | Source::Folder(..) => Err(PlaceError::ReadOnly(text.into())),
         }
     }
 
@@ -146,6 +163,7 @@ impl fmt::Display for Source {
             }
             Self::Layout(directory, Some(tag)) => write!(f, "oci:{}:{tag}", directory.display()),
             Self::Archive(file) => write!(f, "docker-archive:{}", file.display()),
+            Self::Folder(folder, _) => write!(f, "rootfs:{}", folder.display()),
         }
     }
 }
@@ -184,6 +202,7 @@ mod tests {
             "oci:/tmp/layout",
             "oci:layout:v1",
             "docker-archive:/tmp/a.tar",
+            "rootfs:/tmp/root",
             &format!("oci:/tmp/layout@sha256:{hex}"),
         ] {
             let place = Source::parse(text).unwrap();
@@ -198,7 +217,12 @@ mod tests {
         assert!(matches!(Source::parse("oci:"), Err(PlaceError::Path(_))));
         assert!(matches!(Source::parse("oci:dir:"), Err(PlaceError::Tag(_))));
         assert!(matches!(Source::parse("docker://Bad/Name"), Err(PlaceError::Reference(_))));
-        assert_eq!(Destination::parse("docker-archive:x"), Err(PlaceError::ReadOnly));
+        for read_only in ["docker-archive:x", "rootfs:x"] {
+            assert_eq!(Destination::parse(read_only), Err(PlaceError::ReadOnly(read_only.into())));
+        }
+        for path in ["./x", "/x", "../x"] {
+            assert_eq!(Source::parse(path), Err(PlaceError::Bare(path.into())));
+        }
         assert_eq!(
             Destination::parse("oci:dir").unwrap(),
             Destination::Layout("dir".into(), "latest".into())

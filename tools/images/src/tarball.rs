@@ -11,10 +11,8 @@ use tar::{Builder, EntryType, Header};
 
 use crate::error::{ImageError, at};
 use crate::flatten::Flat;
+use crate::folder::XATTR;
 use crate::progress::Progress;
-
-/// Attributes stand in pax records under this prefix, as other programs write and read them.
-const XATTR: &str = "SCHILY.xattr.";
 
 /// Writes a whole tree, in the order of names.
 pub(crate) fn write(mut flat: Flat, out: &mut dyn Write, progress: &Progress) -> Result<(), ImageError> {

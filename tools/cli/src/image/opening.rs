@@ -227,6 +227,6 @@ fn pinned(source: &Source) -> bool {
     match source {
         Source::Registry(reference, _) => Reference::digest(reference).is_some(),
         Source::Layout(_, name) => name.as_deref().is_some_and(|name| name.contains(':')),
-        Source::Archive(_) => false,
+        Source::Archive(_) | Source::Folder(..) => false,
     }
 }
