@@ -1,7 +1,7 @@
 //! Setting a fresh Debian or Ubuntu machine up: packages from apt, the programs, the guest.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -118,7 +118,11 @@ fn installed(package: &str) -> bool {
 
 /// Builds the `coffer` command, the static agent, and the guest from them.
 pub(crate) fn build(release: bool) -> Result<Built> {
-    let programs = programs(&["coffer", "coffer-broker"], release)?;
+    guest_of(&programs(&["coffer", "coffer-broker"], release)?)
+}
+
+/// Builds the static agent, and the guest from it by the `coffer` in a folder of built programs.
+pub(crate) fn guest_of(programs: &Path) -> Result<Built> {
     let (coffer, broker) = (programs.join("coffer"), programs.join("coffer-broker"));
     let agent = guest_program("coffer-agent")?;
     let guest = run::target_dir().join("guest-home");

@@ -28,15 +28,24 @@ const WITH_OTHERS: [&str; 2] = [DIFFERENTIAL, "coffer-lab-bench"];
 /// Sets up, builds and tests.
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::packages(true, options.yes)?;
-    let mut cargo = run::cargo();
-    cargo.args(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]);
-    for package in WITH_OTHERS {
-        cargo.args(["--exclude", package]);
-    }
-    if options.fast {
-        cargo.args(["--exclude", "coffer-lab-e2e", "--exclude", "coffer-lab-broker"]);
-    } else {
-        let built = setup::build(false)?;
+    let tests = || {
+        let mut cargo = run::cargo();
+        cargo.args(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]);
+        for package in WITH_OTHERS {
+            cargo.args(["--exclude", package]);
+        }
+        if options.fast {
+            cargo.args(["--exclude", "coffer-lab-e2e", "--exclude", "coffer-lab-broker"]);
+        }
+        cargo
+    };
+    let mut cargo = tests();
+    if !options.fast {
+        setup::step("building the tests");
+        run::checked(tests().arg("--no-run"))?;
+        // Their build made the programs as well. A build of those alone would have other features, and so would compile
+        // most of what they depend on again.
+        let built = setup::guest_of(&run::target_dir().join("debug"))?;
         cargo.env("COFFER_E2E_COFFER", &built.coffer);
         cargo.env("COFFER_E2E_BROKER", &built.broker);
         cargo.env("COFFER_E2E_AGENT", &built.agent);
@@ -59,6 +68,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for (reason, times) in &sum.reasons {
         println!("{reason} ({times} times)");
     }
+    sum.slowest.sort_by(|one, other| other.0.total_cmp(&one.0));
+    for (seconds, name) in sum.slowest.iter().take(SLOWEST) {
+        println!("{seconds:7.1} s {name}");
+    }
     println!("\n{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped());
     if !good || sum.failed > 0 {
         bail!("tests failed");
@@ -74,12 +87,18 @@ struct Sum {
     ignored: u64,
     /// Why something was left out, and how often.
     reasons: BTreeMap<String, u64>,
+    /// How long each program of tests ran, in seconds.
+    slowest: Vec<(f64, String)>,
+    /// The program that runs.
+    running: String,
     /// What each failed test printed, under its name.
     failures: Vec<String>,
     /// Whether the lines are those of the failed tests.
     in_failures: bool,
 }
 
+/// So many programs of tests are named at the end, with the time that they took.
+const SLOWEST: usize = 12;
 /// So much of what a failed test printed is shown again, from its end.
 const SHOWN: usize = 60;
 
@@ -114,6 +133,11 @@ impl Sum {
         self.passed += count("passed");
         self.failed += count("failed");
         self.ignored += count("ignored");
+        let time =
+            line.rsplit_once("finished in ").and_then(|(_, time)| time.strip_suffix('s')?.parse().ok());
+        if let Some(seconds) = time {
+            self.slowest.push((seconds, std::mem::take(&mut self.running)));
+        }
     }
 
     /// libtest prints `failures:` and under it what each test printed, and again with the names alone.
