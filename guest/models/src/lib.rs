@@ -10,6 +10,7 @@ mod error;
 mod model;
 mod pipeline;
 mod place;
+pub mod sigv4;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -19,8 +20,9 @@ pub use error::{ModelError, SourceError};
 pub use model::{Model, Signed, fill_parallel};
 pub use pipeline::{Job, Progress};
 pub use place::Place;
+pub use sigv4::Credentials;
 pub use source::{
-    Access, Credentials, Http, Login, Logins, Object, Remote, Retry, S3Access, S3Style, Store, Transport,
+    Access, Http, Login, Logins, Object, Remote, Retry, S3Access, S3Style, Store, Transport, host_of,
 };
 pub use workplace::{Destination, Partial};
 

@@ -16,7 +16,7 @@ use crate::{Place, SourceError};
 
 pub use http::{Http, Remote, Retry};
 pub use registry::{Login, Logins, Transport};
-pub use s3::{Credentials, S3Access, S3Style};
+pub use s3::{S3Access, S3Style, host_of};
 
 /// Ciphertext that can be read from anywhere, by several threads.
 pub trait Object: ReadAt + Send + Sync {}

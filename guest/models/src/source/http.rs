@@ -13,8 +13,9 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::runtime::{Builder, Runtime};
 
 use super::registry::Bearer;
-use super::s3::Signer;
+use super::s3;
 use crate::SourceError;
+use crate::sigv4::Signer;
 
 /// As many hops as stores make to their storage.
 const REDIRECTS: usize = 5;
@@ -295,7 +296,7 @@ impl Http {
                 error: SourceError::Client { place: target.place.clone(), why },
                 again: Again::Never,
             };
-            request = request.headers(signer.headers(&target.url, range).map_err(refuse)?);
+            request = request.headers(s3::signed(signer, &target.url, range).map_err(refuse)?);
         }
         if let Some(bearer) = &target.bearer {
             request = bearer.authorize(request);
