@@ -14,7 +14,7 @@ use coffer_core_sealed_stream::ReadAt;
 
 use crate::{Place, SourceError};
 
-pub use http::{Http, Remote, Retry};
+pub use http::{Http, Remote, Retry, client_builder, reasons, retry_after};
 pub use registry::{Login, Logins, Transport};
 pub use s3::{S3Access, S3Style, host_of};
 

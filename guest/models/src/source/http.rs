@@ -44,6 +44,16 @@ impl Default for Retry {
     }
 }
 
+impl Retry {
+    /// How long to wait after so many attempts that failed: as long as the server asked for, within reason, or twice
+    /// as long as the last time.
+    #[must_use]
+    pub fn pause_after(&self, failed: u32, asked: Option<Duration>) -> Duration {
+        let doubled = self.pause.saturating_mul(1 << failed.saturating_sub(1).min(16));
+        asked.map_or_else(|| shortened(doubled.min(self.longest_pause)), |asked| asked.min(LONGEST_ASKED))
+    }
+}
+
 /// A client. Its calls wait for their answers, so they may not be made from asynchronous code.
 #[derive(Clone)]
 pub struct Http {
@@ -103,33 +113,7 @@ impl Http {
         more: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
     ) -> Result<Self, SourceError> {
         let refuse = |why: String| SourceError::Client { place: place.into(), why };
-        let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        for certificate in authorities.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem.as_bytes())) {
-            let certificate = certificate.map_err(|why| refuse(format!("an authority is not PEM: {why}")))?;
-            roots.add(certificate).map_err(|why| refuse(format!("an authority is refused: {why}")))?;
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(rustls::DEFAULT_VERSIONS)
-            .map_err(|why| refuse(why.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let hops = redirect::Policy::custom(|attempt| {
-            let was_https = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
-            if attempt.previous().len() > REDIRECTS {
-                attempt.error("too many redirects")
-            } else if was_https && attempt.url().scheme() != "https" {
-                attempt.error("it leads from HTTPS to something else")
-            } else {
-                attempt.follow()
-            }
-        });
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .redirect(hops)
-            .connect_timeout(Duration::from_secs(10))
-            .read_timeout(retry.stall)
-            .user_agent(concat!("coffer/", env!("CARGO_PKG_VERSION")));
+        let client = client_builder(place, authorities, retry)?;
         let client = more(client).build().map_err(|why| refuse(reasons(&why)))?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = Arc::new(runtime.map_err(|why| refuse(why.to_string()))?);
@@ -308,7 +292,7 @@ impl Http {
     async fn pause(&self, target: &Target, fault: Fault, failed: &mut u32) -> Result<(), SourceError> {
         *failed += 1;
         let last = *failed >= self.retry.attempts;
-        let pause = match fault.again {
+        let asked = match fault.again {
             Again::Never => return Err(fault.error),
             _ if last => {
                 let (place, what) = (target.place.clone(), target.what.clone());
@@ -318,15 +302,49 @@ impl Http {
                 };
                 return Err(SourceError::Unreachable { place, what, attempts: *failed, why });
             }
-            Again::After(pause) => pause.min(LONGEST_ASKED),
-            Again::Soon => {
-                let doubled = self.retry.pause.saturating_mul(1 << (*failed - 1).min(16));
-                shortened(doubled.min(self.retry.longest_pause))
-            }
+            Again::After(pause) => Some(pause),
+            Again::Soon => None,
         };
+        let pause = self.retry.pause_after(*failed, asked);
         tokio::time::sleep(pause).await;
         Ok(())
     }
+}
+
+/// A client that trusts the public authorities and these (PEM), and gives up where nothing comes any more.
+pub fn client_builder(
+    place: &str,
+    authorities: &[String],
+    retry: Retry,
+) -> Result<reqwest::ClientBuilder, SourceError> {
+    let refuse = |why: String| SourceError::Client { place: place.into(), why };
+    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    for certificate in authorities.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem.as_bytes())) {
+        let certificate = certificate.map_err(|why| refuse(format!("an authority is not PEM: {why}")))?;
+        roots.add(certificate).map_err(|why| refuse(format!("an authority is refused: {why}")))?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(rustls::DEFAULT_VERSIONS)
+        .map_err(|why| refuse(why.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let hops = redirect::Policy::custom(|attempt| {
+        let was_https = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
+        if attempt.previous().len() > REDIRECTS {
+            attempt.error("too many redirects")
+        } else if was_https && attempt.url().scheme() != "https" {
+            attempt.error("it leads from HTTPS to something else")
+        } else {
+            attempt.follow()
+        }
+    });
+    Ok(reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(hops)
+        .connect_timeout(Duration::from_secs(10))
+        .read_timeout(retry.stall)
+        .user_agent(concat!("coffer/", env!("CARGO_PKG_VERSION"))))
 }
 
 impl Target {
@@ -382,8 +400,8 @@ fn total_of(headers: &HeaderMap) -> Option<u64> {
     value.rsplit_once('/')?.1.trim().parse().ok()
 }
 
-/// In seconds; a date would need a clock that is right.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+/// How long a server asks to wait, in seconds; a date would need a clock that is right.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
@@ -410,7 +428,7 @@ fn is_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// The chain of reasons in one line, without addresses, which may carry credentials.
-fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = Vec::new();
     let mut cause = error.source();
     while let Some(error) = cause {
