@@ -282,3 +282,63 @@ proptest! {
         prop_assert!(found == whole[from..end]);
     }
 }
+
+/// Made with pyca/cryptography and Python's own hmac, with no code of ours.
+#[test]
+fn what_another_implementation_sealed_opens_and_names_are_its_names() {
+    let vectors: serde_json::Value =
+        serde_json::from_str(include_str!("../testdata/sealed-objects.json")).unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let key: [u8; 32] = hex::decode(text(&vectors["key"])).unwrap().try_into().unwrap();
+    let own = Arc::new(ObjectKeys::derive(&Key::new(key)).unwrap());
+    let name =
+        |value: &serde_json::Value| ObjectName::new(&text(&value["bucket"]), &text(&value["key"])).unwrap();
+    let header = |value: &serde_json::Value| {
+        let bytes: [u8; 40] = hex::decode(text(value)).unwrap().try_into().unwrap();
+        coffer_core_sealed_stream::Header::parse(&bytes).unwrap()
+    };
+    let sealed = |data: &coffer_core_sealed_stream::AssociatedData, header, size: u64| {
+        let sealer = SegmentSealer::insecure_with_header(&own.content, data, SEGMENT, header).unwrap();
+        sealed_with(sealer, &plain(size as usize))
+    };
+    let sha256 = |bytes: &[u8]| hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes));
+    for vector in vectors["names"].as_array().unwrap() {
+        assert_eq!(own.seal_name(&name(vector)).unwrap(), text(&vector["sealed"]));
+        let found = own.open_name(name(vector).bucket(), &text(&vector["sealed"]));
+        assert_eq!(found.as_deref(), Some(name(vector).key()));
+    }
+    for vector in vectors["objects"].as_array().unwrap() {
+        let data = crate::keys::about_object(&name(vector));
+        let bytes = sealed(&data, header(&vector["header"]), vector["size"].as_u64().unwrap());
+        assert_eq!(bytes.len() as u64, vector["length"].as_u64().unwrap());
+        assert_eq!(sha256(&bytes), text(&vector["sha256"]));
+        if let Some(given) = vector["sealed"].as_str() {
+            assert_eq!(hex::encode(&bytes), given);
+        }
+    }
+    let vector = &vectors["parts"];
+    let (mut stored, name_of) = (Vec::new(), name(vector));
+    for at in 0..2 {
+        let id = hex::decode(text(&vector["ids"][at])).unwrap().try_into().unwrap();
+        let part = Part { id: PartId::insecure_from(id), size: vector["sizes"][at].as_u64().unwrap() };
+        let begins = stored.len() as u64;
+        let data = crate::keys::about_part(&name_of, &part.id);
+        stored.extend(sealed(&data, header(&vector["headers"][at]), part.size));
+        stored.resize((begins + part.stored().unwrap()) as usize, 0);
+    }
+    stored.resize(stored.len() + vector["filler"].as_u64().unwrap() as usize, 0);
+    let index = hex::decode(text(&vector["index"])).unwrap();
+    stored.extend(&index);
+    stored.extend((index.len() as u64).to_be_bytes());
+    assert_eq!(
+        (stored.len() as u64, sha256(&stored)),
+        (vector["length"].as_u64().unwrap(), text(&vector["sha256"]))
+    );
+    let size = (5 << 20) + 100;
+    assert!(
+        read(&own, &name_of, &stored, 0..size, 1 << 20).unwrap() == [plain(5 << 20), plain(100)].concat()
+    );
+    let vector = &vectors["metadata"];
+    let found = own.open_metadata(&name(vector), &text(&vector["sealed"])).unwrap();
+    assert_eq!(serde_json::to_value(found).unwrap(), vector["plain"]);
+}

@@ -106,6 +106,16 @@ impl Access {
     }
 }
 
+/// The store of a registry, over a client of the caller's.
+#[cfg(test)]
+pub(crate) fn registry_at(
+    http: Http,
+    reference: &coffer_core_oci::Reference,
+    access: &Access,
+) -> Result<Arc<dyn Store>, SourceError> {
+    Ok(Arc::new(registry::Registry::open(http, reference, access)?))
+}
+
 /// The path of a stream below the source.
 fn stream_name(digest: &Digest) -> String {
     format!("{}/{}", crate::BLOBS, digest.hex())

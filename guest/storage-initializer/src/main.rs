@@ -34,7 +34,8 @@ fn run() -> Result<usize> {
         Ok(uri) => uri,
         Err(why) => bail!("COFFER_MODEL_POLICY names no resource: {why} [kserve.policy]"),
     };
-    let hub = Hub(LocalApi::new(&variable("CDH_ADDR").unwrap_or_else(|| LOCAL_API.into()))?);
+    let api = variable("CDH_ADDR").unwrap_or_else(|| LOCAL_API.into());
+    let hub = Hub(LocalApi::new(&api).map_err(|error| anyhow!("{error} [{}]", error.code()))?);
     let access = Access { s3: S3Access::from_variables(variable), ..Access::default() };
     let stop = AtomicBool::new(false);
     let job = Job { progress: &|_, _| {}, stop: &stop };

@@ -90,6 +90,13 @@ impl Http {
         Self::build(place, authorities, retry, |client| client)
     }
 
+    /// With another client, which finds a name where a test wants it.
+    #[cfg(test)]
+    pub(crate) fn with_client(mut self, client: reqwest::Client) -> Self {
+        self.client = client;
+        self
+    }
+
     /// A client for `http://` addresses of this machine: no proxy, no redirect, whatever the environment says.
     pub fn loopback(address: &str) -> Result<Self, SourceError> {
         let refuse = |why: &str| SourceError::Client { place: address.into(), why: why.into() };
@@ -414,17 +421,13 @@ fn shortened(pause: Duration) -> Duration {
     pause - pause / 512 * u32::from(byte[0])
 }
 
+/// Looks through errors inside of I/O errors too, which are no sources of theirs.
 fn is_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let inside = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
-        let tls = inside.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if let Some(rustls::Error::InvalidCertificate(_)) = tls.or_else(|| error.downcast_ref()) {
-            return true;
-        }
-        cause = error.source();
+    if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+        return true;
     }
-    false
+    let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inside.is_some_and(|inner| is_certificate(inner)) || error.source().is_some_and(is_certificate)
 }
 
 /// The chain of reasons in one line, without addresses, which may carry credentials.
