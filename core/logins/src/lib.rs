@@ -73,6 +73,8 @@ impl fmt::Debug for Logins {
 
 #[derive(Deserialize)]
 struct File {
+    /// Docker's has none where all passwords are kept by helpers.
+    #[serde(default)]
     auths: BTreeMap<String, Entry>,
 }
 
@@ -176,6 +178,7 @@ mod tests {
             assert!(why.contains(cause) && !why.contains("hunter2"), "{why}");
         }
         assert_eq!(read(&" ".repeat(MAX_FILE.saturating_add(1))).map(drop), Err(LoginsError::TooLong));
+        assert!(read(r#"{"credsStore": "desktop"}"#).unwrap().of("r", "x").is_none());
         let shown = read(r#"{"auths": {"r": {"auth": "dXNlcjpodW50ZXIy"}}}"#).unwrap();
         assert_eq!(format!("{shown:?}"), r#"{"r"}"#);
         assert_eq!(shown.of("r", "x").unwrap().basic().as_str(), "Basic dXNlcjpodW50ZXIy");

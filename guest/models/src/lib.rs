@@ -17,6 +17,7 @@ mod source;
 mod tests;
 mod workplace;
 
+pub use coffer_core_logins::{Login, Logins, LoginsError};
 pub use error::{ModelError, SourceError};
 pub use local_api::{LOCAL_API, LocalApi};
 pub use model::{Model, Signed, fill_parallel};
@@ -24,8 +25,8 @@ pub use pipeline::{Job, Progress};
 pub use place::Place;
 pub use sigv4::Credentials;
 pub use source::{
-    Access, Http, Login, Logins, Object, Remote, Retry, S3Access, S3Style, Store, Transport, client_builder,
-    host_of, reasons, retry_after,
+    Access, Http, Object, Remote, Retry, S3Access, S3Style, Store, Transport, client_builder, host_of,
+    reasons, retry_after,
 };
 pub use workplace::{Destination, Partial};
 

@@ -10,12 +10,13 @@ mod web;
 use std::sync::Arc;
 
 use coffer_core_digest::Digest;
+use coffer_core_logins::Logins;
 use coffer_core_sealed_stream::ReadAt;
 
 use crate::{Place, SourceError};
 
 pub use http::{Http, Remote, Retry, client_builder, reasons, retry_after};
-pub use registry::{Login, Logins, Transport};
+pub use registry::Transport;
 pub use s3::{S3Access, S3Style, host_of};
 
 /// Ciphertext that can be read from anywhere, by several threads.
@@ -51,7 +52,7 @@ pub struct Access {
     /// The object store.
     pub s3: S3Access,
     /// Who one is at registries.
-    pub logins: Logins,
+    pub logins: Arc<Logins>,
     /// How registries are spoken to.
     pub transport: Transport,
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use coffer_core_patience::passes;
 use coffer_guest_models::sigv4::{NO_BODY, Signed, Signer, UNSIGNED};
 use coffer_guest_models::{Retry, S3Access, SourceError, client_builder, host_of, reasons, retry_after};
 use hyper::header::{HeaderMap, HeaderValue};
@@ -163,11 +164,7 @@ fn body_refusal(error: &(dyn std::error::Error + 'static)) -> Option<Refusal> {
 
 /// Whether another attempt may go better, and when the store wants it.
 fn again(reply: &Response) -> Option<Option<Duration>> {
-    match reply.status().as_u16() {
-        // 501 is no failure that passes.
-        408 | 425 | 429 | 500 | 502..=599 => Some(retry_after(reply.headers())),
-        _ => None,
-    }
+    passes(reply.status().as_u16()).then(|| retry_after(reply.headers()))
 }
 
 /// Turns what the store refuses into S3's words and ours.

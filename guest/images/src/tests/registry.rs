@@ -236,7 +236,7 @@ fn the_public_roots_are_there_and_a_root_that_is_none_is_refused() {
 
 fn credentials(address: &str) -> Credentials {
     let file = format!(r#"{{"auths":{{"{address}":{{"auth":"bmFtZTpwYXNzd29yZA=="}}}}}}"#);
-    Credentials::parse(&SecretBytes::new(file.into_bytes())).expect("credentials")
+    Credentials::parse(file.as_bytes()).expect("credentials")
 }
 
 #[tokio::test]

@@ -4,8 +4,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use coffer_core_patience::{Schedule, passes};
 use coffer_core_sealed_stream::ReadAt;
 use reqwest::header::{self, HeaderMap};
 use reqwest::{Response, StatusCode, Url, redirect};
@@ -45,12 +46,15 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// How long to wait after so many attempts that failed: as long as the server asked for, within reason, or twice
-    /// as long as the last time.
+    /// How long to wait after so many attempts that failed.
     #[must_use]
     pub fn pause_after(&self, failed: u32, asked: Option<Duration>) -> Duration {
-        let doubled = self.pause.saturating_mul(1 << failed.saturating_sub(1).min(16));
-        asked.map_or_else(|| shortened(doubled.min(self.longest_pause)), |asked| asked.min(LONGEST_ASKED))
+        let schedule =
+            Schedule { first: self.pause, longest: self.longest_pause, longest_asked: LONGEST_ASKED };
+        let mut chance = [0];
+        // Without randomness the pause is the longest.
+        let chance = aws_lc_rs::rand::fill(&mut chance).map_or(u8::MAX, |()| chance[0]);
+        schedule.wait(failed, chance, asked)
     }
 }
 
@@ -266,7 +270,7 @@ impl Http {
         }
         let (place, what) = (target.place.clone(), target.what.clone());
         let again = match status.as_u16() {
-            408 | 425 | 429 | 500..=599 => retry_after(reply.headers()).map_or(Again::Soon, Again::After),
+            status if passes(status) => retry_after(reply.headers()).map_or(Again::Soon, Again::After),
             _ => Again::Never,
         };
         let error = match status.as_u16() {
@@ -407,18 +411,10 @@ fn total_of(headers: &HeaderMap) -> Option<u64> {
     value.rsplit_once('/')?.1.trim().parse().ok()
 }
 
-/// How long a server asks to wait, in seconds; a date would need a clock that is right.
+/// How long a server asks to wait.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
-/// By up to a half, so that many readers do not come back at once.
-fn shortened(pause: Duration) -> Duration {
-    let mut byte = [0];
-    // Without randomness the pause is the longest.
-    let _ = aws_lc_rs::rand::fill(&mut byte);
-    pause - pause / 512 * u32::from(byte[0])
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    coffer_core_patience::retry_after(headers.get(header::RETRY_AFTER)?.to_str().ok()?, now)
 }
 
 /// Looks through errors inside of I/O errors too, which are no sources of theirs.
