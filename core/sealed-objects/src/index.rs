@@ -1,94 +1,19 @@
 //! The list of an object's parts, which is sealed at the object's end.
 
-use std::fmt;
-use std::str::FromStr;
-
-use aws_lc_rs::rand;
 use coffer_core_sealed_stream::{
     HEADER_LEN, Header, Key, Layout, SegmentOpener, SegmentSealer, StreamError, TAG_LEN,
 };
 
-use crate::keys::{SEGMENT, about_index};
-use crate::shape::{LEAST_PART, RESIDUE};
-use crate::{ObjectError, ObjectKeys, ObjectName};
+use crate::bound::{FOOTER, MAX_PARTS, RESIDUE, SEGMENT};
+use crate::keys::about_index;
+use crate::part::PartId;
+use crate::{ObjectError, ObjectKeys, ObjectName, Part};
 
-/// The most parts: one more than these is the list, and stores take ten thousand.
-pub const MAX_PARTS: usize = 9999;
-/// The object's last bytes: how long the sealed list is, big-endian.
-pub const FOOTER: u64 = 8;
-/// As much of an object's end holds the list of most.
-pub const TRAILER_AT_FIRST: u64 = 64 << 10;
 const VERSION: u8 = 1;
-const ID: usize = 16;
 const ENTRY: usize = 24;
 const HEAD: usize = 5;
 /// The longest list: version, count, entries.
 const LONGEST: u64 = (HEAD + MAX_PARTS * ENTRY) as u64;
-
-/// 16 random bytes that name a part of one upload and nothing else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PartId([u8; ID]);
-
-impl PartId {
-    /// A new one.
-    pub fn random() -> Result<Self, ObjectError> {
-        let mut bytes = [0; ID];
-        rand::fill(&mut bytes).map_err(|_| ObjectError::Stream(no_randomness()))?;
-        Ok(Self(bytes))
-    }
-
-    /// One that was chosen before: parts that are sealed under one id can be exchanged.
-    #[must_use]
-    pub const fn insecure_from(bytes: [u8; ID]) -> Self {
-        Self(bytes)
-    }
-}
-
-fn no_randomness() -> StreamError {
-    StreamError::Provider("the random source")
-}
-
-impl fmt::Display for PartId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-/// One part as it was uploaded: what its sealer gives to the client, who gives it back when the upload is completed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// Which stream it is.
-    pub id: PartId,
-    /// Bytes of plaintext.
-    pub size: u64,
-}
-
-impl Part {
-    /// The bytes that a store has of it: the stream, and zeros up to the least that a store takes.
-    pub fn stored(&self) -> Result<u64, ObjectError> {
-        Ok(Layout::new(SEGMENT, self.size)?.sealed_size().max(LEAST_PART))
-    }
-}
-
-/// `ID-SIZE`, both hexadecimal.
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{:x}", self.id, self.size)
-    }
-}
-
-impl FromStr for Part {
-    type Err = ObjectError;
-
-    fn from_str(text: &str) -> Result<Self, ObjectError> {
-        let refused = || ObjectError::Index("a part's tag is not one of ours");
-        let (id, size) = text.split_once('-').ok_or_else(refused)?;
-        let mut bytes = [0; ID];
-        hex::decode_to_slice(id, &mut bytes).map_err(|_| refused())?;
-        let own = Self { id: PartId(bytes), size: u64::from_str_radix(size, 16).map_err(|_| refused())? };
-        if own.to_string() == text { Ok(own) } else { Err(refused()) }
-    }
-}
 
 /// The parts of an object, in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +43,7 @@ impl Index {
         let mut bytes = vec![VERSION];
         bytes.extend_from_slice(&u32::try_from(self.parts.len()).unwrap_or_default().to_be_bytes());
         for part in &self.parts {
-            bytes.extend_from_slice(&part.id.0);
+            bytes.extend_from_slice(part.id.as_bytes());
             bytes.extend_from_slice(&part.size.to_be_bytes());
         }
         bytes
@@ -139,7 +64,7 @@ impl Index {
         let mut parts = Vec::with_capacity(count);
         while let Some((id, behind)) = rest.split_first_chunk() {
             let (size, behind) = behind.split_first_chunk().ok_or_else(refused)?;
-            parts.push(Part { id: PartId(*id), size: u64::from_be_bytes(*size) });
+            parts.push(Part { id: PartId::insecure_from(*id), size: u64::from_be_bytes(*size) });
             rest = behind;
         }
         Self::new(parts)

@@ -1,13 +1,12 @@
 //! From the data key to the keys of names and contents, and what each stream is about.
 
 use aws_lc_rs::{hkdf, hmac};
-use coffer_core_sealed_stream::{AssociatedData, Key, SegmentSealer, SegmentSize, StreamError};
+use coffer_core_sealed_stream::{AssociatedData, Key, SegmentSealer, StreamError};
 use zeroize::Zeroizing;
 
+use crate::bound::SEGMENT;
 use crate::{ObjectError, ObjectName, PartId};
 
-/// The segment size of everything here: a reader of a few bytes fetches little more.
-pub const SEGMENT: SegmentSize = SegmentSize::KIB_64;
 const SALT: &[u8] = b"coffer sealed-objects v1";
 
 /// The keys under one data key. Buckets may share them.

@@ -15,20 +15,25 @@
     )
 )]
 
+mod bound;
 mod error;
 mod index;
 mod keys;
 mod metadata;
 mod name;
+mod part;
 mod reading;
+mod sealed_name;
 mod shape;
 #[cfg(test)]
 mod tests;
 
+pub use bound::{FOOTER, LEAST_PART, MAX_PARTS, SEGMENT, TRAILER_AT_FIRST};
 pub use error::ObjectError;
-pub use index::{FOOTER, Index, MAX_PARTS, Part, PartId, TRAILER_AT_FIRST, footer};
-pub use keys::{ObjectKeys, SEGMENT};
+pub use index::{Index, footer};
+pub use keys::ObjectKeys;
 pub use metadata::MAX_METADATA;
 pub use name::{MAX_KEY, ObjectName};
+pub use part::{Part, PartId};
 pub use reading::Reading;
-pub use shape::{Extent, Kind, LEAST_PART, Shape};
+pub use shape::{Extent, Kind, Shape};

@@ -6,8 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use coffer_core_sealed_stream::SegmentSealer;
 
+use crate::bound::SEGMENT;
 use crate::index::open_small;
-use crate::keys::{SEGMENT, about_metadata};
+use crate::keys::about_metadata;
 use crate::{ObjectError, ObjectKeys, ObjectName};
 
 /// The longest readable form, so that the sealed one fits into what stores keep.

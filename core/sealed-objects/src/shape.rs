@@ -4,14 +4,9 @@ use std::ops::Range;
 
 use coffer_core_sealed_stream::{AssociatedData, HEADER_LEN, Layout};
 
-use crate::index::FOOTER;
-use crate::keys::{SEGMENT, about_object, about_part};
+use crate::bound::{FOOTER, RESIDUE, SEGMENT};
+use crate::keys::{about_object, about_part};
 use crate::{Index, ObjectError, ObjectName};
-
-/// Stores refuse smaller parts, except as the last one; and the last one is the list.
-pub const LEAST_PART: u64 = 5 << 20;
-/// An object with parts has this many bytes more than a multiple of the segment size. A stream has 0 or more than 16.
-pub(crate) const RESIDUE: u64 = 8;
 
 /// What an object's length says about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

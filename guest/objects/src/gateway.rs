@@ -10,7 +10,7 @@ use hyper::header::HeaderMap;
 
 use crate::Refusal;
 use crate::known::Known;
-use crate::list::Listings;
+use crate::listings::Listings;
 use crate::upstream::Upstream;
 
 /// Receives a line for each refusal. Nothing in it is a secret, or the name of an object.

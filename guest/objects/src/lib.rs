@@ -13,6 +13,7 @@ mod chunked;
 mod gateway;
 mod known;
 mod list;
+mod listings;
 mod parts;
 mod read;
 mod refusal;

@@ -5,8 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -20,6 +19,7 @@ use hyper::{Method, Response, StatusCode};
 
 use crate::body::Reply;
 use crate::call::Listing;
+use crate::listings::Entry;
 use crate::read::shown_tag;
 use crate::upstream::{Ask, document};
 use crate::write::{text_of, xml};
@@ -30,43 +30,10 @@ use crate::{Gateway, Refusal};
 const MOST_BYTES: usize = 32 << 20;
 /// About what an entry takes beside its text.
 const ENTRY: usize = 160;
-const KEPT: usize = 2;
-const KEPT_FOR: Duration = Duration::from_secs(60);
 /// Requests to the store at a time, for one call.
 const AT_ONCE: usize = 8;
 const SLASH: &str = "/";
 const MAX_DELETIONS: u64 = 2 << 20;
-
-#[derive(Clone)]
-enum Entry {
-    Folder,
-    Object { key: String, size: u64, etag: String, modified: String },
-}
-
-type Gathered = Arc<BTreeMap<String, Entry>>;
-/// Bucket, prefix, delimiter.
-type About = (String, String, String);
-
-/// Listings whose next pages may be asked for.
-#[derive(Default)]
-pub(crate) struct Listings(Mutex<Vec<(About, Instant, Gathered)>>);
-
-impl Listings {
-    fn get(&self, about: &About) -> Option<Gathered> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|(_, since, _)| since.elapsed() < KEPT_FOR);
-        kept.iter().find(|(own, ..)| own == about).map(|(.., found)| Arc::clone(found))
-    }
-
-    fn keep(&self, about: About, found: &Gathered) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|(own, since, _)| *own != about && since.elapsed() < KEPT_FOR);
-        if kept.len() >= KEPT {
-            kept.remove(0);
-        }
-        kept.push((about, Instant::now(), Arc::clone(found)));
-    }
-}
 
 impl Gateway {
     /// ListObjectsV2 and ListObjects.

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_initdata::{Builder, DATA_HUB, RegistryAccess as Entry};
 use coffer_core_oci::{Descriptor, Manifest, media};
-use coffer_core_secret::SecretBytes;
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
