@@ -3,9 +3,10 @@
 
 mod cli;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use cli::Case;
 
@@ -43,9 +44,8 @@ fn the_gateway_serves_on_loopback_those_who_sign() {
     let case = Case::new();
     let key = case.write("key", &[7; 32]);
     let mut child = Ends(proxy(&case, &key, &["--listen", "127.0.0.1:0"]).spawn().unwrap());
-    let mut line = String::new();
-    BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let told: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let told = serde_json::Deserializer::from_reader(child.0.stdout.take().unwrap());
+    let told = told.into_iter::<serde_json::Value>().next().unwrap().unwrap();
     let address = told["endpoint"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
     let mut stream = TcpStream::connect(&address).unwrap();
     write!(stream, "GET /lake/a HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
@@ -65,9 +65,23 @@ fn what_it_cannot_begin_with_is_refused() {
         (&key, &[], "AWS_SECRET_ACCESS_KEY", "[objects.client]"),
         (&key, &["--ca", &key], "", "PEM"),
     ] {
-        let done = proxy(&case, key, arguments).env_remove(without).output().unwrap();
-        let told = String::from_utf8_lossy(&done.stderr);
-        assert_eq!(done.status.code(), Some(1), "{told}");
+        let mut command = proxy(&case, key, arguments);
+        if !without.is_empty() {
+            command.env_remove(without);
+        }
+        let mut child = Ends(command.spawn().unwrap());
+        // What begins although it should not would never end.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let status = loop {
+            if let Some(status) = child.0.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "it serves: {word}");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let mut told = String::new();
+        child.0.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        assert_eq!(status.code(), Some(1), "{told}");
         assert!(told.contains(word), "{told}");
     }
 }

@@ -330,9 +330,16 @@ pub fn client_builder(
 ) -> Result<reqwest::ClientBuilder, SourceError> {
     let refuse = |why: String| SourceError::Client { place: place.into(), why };
     let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    for certificate in authorities.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem.as_bytes())) {
-        let certificate = certificate.map_err(|why| refuse(format!("an authority is not PEM: {why}")))?;
-        roots.add(certificate).map_err(|why| refuse(format!("an authority is refused: {why}")))?;
+    for pem in authorities {
+        let before = roots.len();
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            let certificate = certificate.map_err(|why| refuse(format!("an authority is not PEM: {why}")))?;
+            roots.add(certificate).map_err(|why| refuse(format!("an authority is refused: {why}")))?;
+        }
+        // A file that was meant to name one and names none would be found out by a failed handshake only.
+        if roots.len() == before {
+            return Err(refuse("an authority's file has no certificate in PEM".into()));
+        }
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)

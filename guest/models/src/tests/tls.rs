@@ -81,8 +81,10 @@ fn an_authority_that_is_named_is_trusted_and_no_other() {
     let refused = sealed.open(&elsewhere.access(), &place).err().unwrap();
     assert_eq!(refused.code(), "source.certificate", "{refused}");
     assert_eq!(server.seen.lock().unwrap().len(), before, "nothing was asked");
-    let none = Access { authorities: vec!["-----BEGIN CERTIFICATE-----\nAA\n".into()], ..access() };
-    assert_eq!(sealed.open(&none, &place).err().unwrap().code(), "source.client");
+    for text in ["-----BEGIN CERTIFICATE-----\nAA\n", "no certificate", ""] {
+        let none = Access { authorities: vec![text.into()], ..access() };
+        assert_eq!(sealed.open(&none, &place).err().unwrap().code(), "source.client", "{text}");
+    }
 }
 
 #[test]
