@@ -30,7 +30,9 @@ impl Drop for Ends {
 /// The command with these arguments and an access key.
 fn proxy(case: &Case, key: &str, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_coffer"));
-    VARIABLES.iter().for_each(|name| drop(command.env_remove(name)));
+    for name in VARIABLES {
+        command.env_remove(name);
+    }
     command.env("COFFER_HOME", case.path("home"));
     command.env("AWS_ACCESS_KEY_ID", "user").env("AWS_SECRET_ACCESS_KEY", "sesame");
     command.env("AWS_ENDPOINT_URL", "http://127.0.0.1:9");

@@ -295,7 +295,7 @@ async fn credentials_that_nobody_can_release_are_a_refusal_and_none_are_not_aske
     let entry = Entry { credentials: Some("kbs:///default/registry/auth".into()), ..Entry::default() };
     let init_data = Builder::new(Algorithm::Sha256).entry(DATA_HUB, entry.to_toml().expect("entry")).build();
     let access = RegistryAccess::of(&init_data.expect("init-data")).expect("access");
-    let refusal = access.credentials(None).await.err().expect("refused").refusal();
+    let refusal = access.credentials(None).await.expect_err("refused").refusal();
     assert_eq!(refusal.code, "image.key.no-broker");
     assert!(RegistryAccess::default().credentials(None).await.is_ok());
 }
