@@ -28,6 +28,7 @@ mod path;
 mod random;
 mod seal;
 mod segment;
+mod segments;
 mod shared;
 mod source;
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub use path::{FilePath, MAX_PATH};
 pub use random::{SeekReader, root_of};
 pub use seal::{Sealed, Sealer};
 pub use segment::{AssociatedData, Header, SegmentOpener};
+pub use segments::SegmentSealer;
 pub use shared::{CACHED_SEGMENTS, SharedReader};
 pub use source::ReadAt;
 

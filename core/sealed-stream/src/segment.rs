@@ -128,6 +128,11 @@ impl Cipher {
         Ok(Self { key: LessSafeKey::new(key), header })
     }
 
+    /// The header with which the stream begins.
+    pub(crate) const fn header(&self) -> &Header {
+        &self.header
+    }
+
     /// Prefix, number (big-endian), and 1 for the last segment.
     fn nonce(&self, segment: u32, place: Place) -> Nonce {
         let mut nonce = [0; 12];

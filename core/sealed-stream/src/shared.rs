@@ -26,11 +26,26 @@ pub struct SharedReader<S> {
     spare: Mutex<Vec<Vec<u8>>>,
 }
 
-/// A segment that is open, or that somebody is opening. An empty one is not open: only an empty stream has an empty
-/// segment, and nobody reads that.
+/// A segment that is open, or that somebody is opening.
 struct Slot {
     segment: u32,
-    plain: Arc<Mutex<Zeroizing<Vec<u8>>>>,
+    plain: Arc<Mutex<Plain>>,
+}
+
+/// The plaintext of a segment, in a buffer that is used for one segment after the other.
+#[derive(Default)]
+struct Plain {
+    buffer: Zeroizing<Vec<u8>>,
+    /// How much of the buffer is this segment's; 0 if it is not open. Only an empty stream has an empty segment, and
+    /// nobody reads that.
+    open: usize,
+}
+
+impl Plain {
+    /// What is open.
+    fn bytes(&self) -> &[u8] {
+        self.buffer.get(..self.open).unwrap_or_default()
+    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -78,15 +93,14 @@ impl<S: ReadAt> SharedReader<S> {
             return self.fetch(segment, buffer);
         };
         let mut plain = locked(&slot);
-        if plain.is_empty() {
-            plain.resize(length, 0);
-            if let Err(error) = self.fetch(segment, &mut plain) {
-                plain.clear();
-                return Err(error);
+        if plain.open == 0 {
+            if plain.buffer.len() < length {
+                plain.buffer.resize(length, 0);
             }
+            plain.open = self.fetch(segment, &mut plain.buffer)?;
         }
         let skipped = usize::try_from(offset.saturating_sub(range.start)).unwrap_or(usize::MAX);
-        let found = plain.get(skipped..).unwrap_or_default();
+        let found = plain.bytes().get(skipped..).unwrap_or_default();
         let length = found.len().min(buffer.len());
         if let (Some(to), Some(from)) = (buffer.get_mut(..length), found.get(..length)) {
             to.copy_from_slice(from);
@@ -95,7 +109,7 @@ impl<S: ReadAt> SharedReader<S> {
     }
 
     /// The segment's place in the cache; with `only_if_there`, none is made.
-    fn slot(&self, segment: u32, only_if_there: bool) -> Option<Arc<Mutex<Zeroizing<Vec<u8>>>>> {
+    fn slot(&self, segment: u32, only_if_there: bool) -> Option<Arc<Mutex<Plain>>> {
         let mut slots = locked(&self.slots);
         let slot = match slots.iter().position(|slot| slot.segment == segment) {
             Some(place) => slots.remove(place),
@@ -107,7 +121,7 @@ impl<S: ReadAt> SharedReader<S> {
                     _ => None,
                 };
                 let mut plain = plain.and_then(|plain| plain.into_inner().ok()).unwrap_or_default();
-                plain.clear();
+                plain.open = 0;
                 Slot { segment, plain: Arc::new(Mutex::new(plain)) }
             }
         };

@@ -3,14 +3,11 @@
 //! What it gives is checked by digest wherever it is used, so plain HTTP costs confidentiality of public bytes only.
 //! INVARIANT: credentials go out over HTTPS only, to the registry that they are for or to the token service that it names.
 
-mod credentials;
 mod ranges;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use coffer_core_digest::Digest;
 use coffer_core_initdata::{DATA_HUB, InitData};
@@ -18,8 +15,8 @@ use coffer_core_oci::challenge::read_token;
 use coffer_core_oci::media::ACCEPTED;
 use coffer_core_oci::simple_signing::signature_tag;
 use coffer_core_oci::{Challenge, Descriptor, Reference};
+use coffer_core_patience::{Schedule, passes, retry_after};
 use coffer_core_protocol::uri::ResourceUri;
-use coffer_core_secret::SecretBytes;
 use coffer_guest_attest::{Keys, add_roots, is_certificate, reasons, tls_client};
 use reqwest::header::{self, HeaderValue};
 use reqwest::{NoProxy, Proxy, Response, StatusCode};
@@ -29,14 +26,18 @@ use crate::lazy::Parts;
 use crate::source::{BlobSource, Chunks, Pending};
 use crate::{ImageError, ImageFault};
 
-pub use credentials::Credentials;
+pub use coffer_core_logins::Logins as Credentials;
 
 /// As many hops as registries make to their storage.
 const REDIRECTS: usize = 4;
 /// How often a connection is tried while the guest's network comes up.
 const ATTEMPTS: u32 = 4;
-/// How long a registry may make its guests wait between trials.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The waits between; a guest comes back alone, so nothing is left to chance.
+const WAITS: Schedule = Schedule {
+    first: Duration::from_millis(250),
+    longest: Duration::from_secs(1),
+    longest_asked: Duration::from_secs(30),
+};
 
 /// How registries are reached: what init-data says in the section `[image]` of its `cdh.toml`.
 ///
@@ -115,7 +116,8 @@ impl RegistryAccess {
         let bytes = keys.resource(uri.path()).await;
         let bytes =
             bytes.map_err(|cause| Box::new(ImageFault::Key { key: key(), cause: Box::new(cause) }))?;
-        Credentials::parse(&bytes).map_err(|why| Box::new(ImageFault::Reference { why }))
+        Credentials::parse(bytes.expose())
+            .map_err(|why| Box::new(ImageFault::Reference { why: why.to_string() }))
     }
 }
 
@@ -152,7 +154,9 @@ impl Registry {
         };
         let scheme = if plain_http { "http" } else { "https" };
         let base = format!("{scheme}://{host}/v2/{}", reference.repository());
-        let login = credentials.of(reference.registry(), reference.repository()).and_then(basic);
+        let login = credentials
+            .of(reference.registry(), reference.repository())
+            .and_then(|login| secret_header(&login.basic()));
         if plain_http && login.is_some() {
             let why = format!("the credentials for {} are not sent over plain HTTP", reference.registry());
             return Err(wrong(why));
@@ -214,12 +218,12 @@ impl Registry {
                 request = request.header(header::RANGE, range.clone());
             }
             match request.send().await {
-                Ok(reply) if attempt < ATTEMPTS && is_passing(reply.status()) => {
+                Ok(reply) if attempt < ATTEMPTS && passes(reply.status().as_u16()) => {
                     tokio::time::sleep(patience(&reply, attempt)).await;
                 }
                 Ok(reply) => return Ok(reply),
                 Err(cause) if attempt < ATTEMPTS && !is_certificate(&cause) => {
-                    tokio::time::sleep(Duration::from_millis(250) * attempt).await;
+                    tokio::time::sleep(WAITS.wait(attempt, u8::MAX, None)).await;
                 }
                 Err(cause) => return Err(self.failed(&cause)),
             }
@@ -294,24 +298,15 @@ fn secret_header(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// `name:password` as a header (RFC 7617).
-fn basic(pair: &SecretBytes) -> Option<HeaderValue> {
-    secret_header(&format!("Basic {}", STANDARD.encode(pair.expose())))
-}
-
 fn is_basic(challenge: &str) -> bool {
     challenge.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("basic "))
 }
 
-/// Whether an answer is one that passes by itself.
-fn is_passing(status: StatusCode) -> bool {
-    status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
-}
-
-/// How long to wait before the next trial: as long as the registry says, within bounds.
+/// How long to wait before the next trial.
 fn patience(reply: &Response, attempt: u32) -> Duration {
-    let said = reply.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    said.map_or(Duration::from_millis(250) * attempt, Duration::from_secs).min(LONGEST_WAIT)
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let said = reply.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+    WAITS.wait(attempt, u8::MAX, said.and_then(|text| retry_after(text, now)))
 }
 
 impl BlobSource for Registry {

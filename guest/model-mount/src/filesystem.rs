@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -19,10 +19,14 @@ pub type Log = dyn Fn(&str) + Send + Sync;
 /// Nothing here ever changes.
 const FOREVER: Duration = Duration::from_secs(24 * 60 * 60);
 const BLOCK: u32 = 512;
+/// As many reads are answered at a time, each of at most 1 MiB.
+const SPARE: usize = 8;
 
 pub(crate) struct Answers {
     pub(crate) tree: Arc<Tree>,
     pub(crate) log: Arc<Log>,
+    /// Buffers of answers that were given, so that none is filled with zeros for each read.
+    pub(crate) spare: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Answers {
@@ -111,11 +115,17 @@ impl Filesystem for Answers {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let mut buffer = vec![0; size as usize];
+        let mut buffer = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        buffer.resize((size as usize).max(buffer.len()), 0);
+        let wanted = buffer.get_mut(..size as usize).unwrap_or_default();
         // A short answer would be filled up with zeros by the kernel, so it is short only at the file's end.
-        match self.tree.read(ino.0, &mut buffer, offset) {
-            Ok(read) => reply.data(buffer.get(..read).unwrap_or_default()),
+        match self.tree.read(ino.0, wanted, offset) {
+            Ok(read) => reply.data(wanted.get(..read).unwrap_or_default()),
             Err(error) => reply.error(self.error(&error)),
+        }
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE {
+            spare.push(buffer);
         }
     }
 

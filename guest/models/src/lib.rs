@@ -7,20 +7,26 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 mod error;
+mod local_api;
 mod model;
 mod pipeline;
 mod place;
+pub mod sigv4;
 mod source;
 #[cfg(test)]
 mod tests;
 mod workplace;
 
+pub use coffer_core_logins::{Login, Logins, LoginsError};
 pub use error::{ModelError, SourceError};
+pub use local_api::{LOCAL_API, LocalApi};
 pub use model::{Model, Signed, fill_parallel};
 pub use pipeline::{Job, Progress};
 pub use place::Place;
+pub use sigv4::Credentials;
 pub use source::{
-    Access, Credentials, Http, Login, Logins, Object, Remote, Retry, S3Access, S3Style, Store, Transport,
+    Access, Http, Object, Remote, Retry, S3Access, S3Style, Store, Transport, client_builder, host_of,
+    reasons, retry_after,
 };
 pub use workplace::{Destination, Partial};
 

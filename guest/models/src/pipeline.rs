@@ -22,8 +22,8 @@ use crate::error::at;
 use crate::workplace::Workplace;
 use crate::{ModelError, Object, Store};
 
-/// Ciphertext that is fetched at once, unless a segment is larger.
-const RUN: u64 = 4 << 20;
+/// Ciphertext that is fetched at once. With two buffers more than workers, all runs together have at most 12 MiB.
+const RUN: u64 = 2 << 20;
 /// More workers than this wait for the disk or for memory, not for cryptography.
 const MAX_LOCAL: usize = 4;
 /// Requests at a time.

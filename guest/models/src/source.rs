@@ -10,13 +10,14 @@ mod web;
 use std::sync::Arc;
 
 use coffer_core_digest::Digest;
+use coffer_core_logins::Logins;
 use coffer_core_sealed_stream::ReadAt;
 
 use crate::{Place, SourceError};
 
-pub use http::{Http, Remote, Retry};
-pub use registry::{Login, Logins, Transport};
-pub use s3::{Credentials, S3Access, S3Style};
+pub use http::{Http, Remote, Retry, client_builder, reasons, retry_after};
+pub use registry::Transport;
+pub use s3::{S3Access, S3Style, host_of};
 
 /// Ciphertext that can be read from anywhere, by several threads.
 pub trait Object: ReadAt + Send + Sync {}
@@ -51,7 +52,7 @@ pub struct Access {
     /// The object store.
     pub s3: S3Access,
     /// Who one is at registries.
-    pub logins: Logins,
+    pub logins: Arc<Logins>,
     /// How registries are spoken to.
     pub transport: Transport,
 }
@@ -104,6 +105,16 @@ impl Access {
     pub fn http(&self, place: &Place) -> Result<Http, SourceError> {
         Http::new(&place.to_string(), &self.authorities, self.retry)
     }
+}
+
+/// The store of a registry, over a client of the caller's.
+#[cfg(test)]
+pub(crate) fn registry_at(
+    http: Http,
+    reference: &coffer_core_oci::Reference,
+    access: &Access,
+) -> Result<Arc<dyn Store>, SourceError> {
+    Ok(Arc::new(registry::Registry::open(http, reference, access)?))
 }
 
 /// The path of a stream below the source.

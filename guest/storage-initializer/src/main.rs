@@ -9,11 +9,9 @@ use anyhow::{Result, anyhow, bail};
 use coffer_core_protocol::uri::{ResourcePath, ResourceUri};
 use coffer_core_secret::SecretBytes;
 use coffer_guest_kserve::{Keys, initialize, pairs};
-use coffer_guest_models::{Access, Http, Job, S3Access};
+use coffer_guest_models::{Access, Job, LOCAL_API, LocalApi, S3Access};
 
-const HUB: &str = "http://127.0.0.1:8006";
 const POLICY: &str = "kbs:///default/model-policy/models";
-const MAX_RESOURCE: u64 = 1 << 20;
 
 fn main() -> ExitCode {
     match run() {
@@ -36,7 +34,8 @@ fn run() -> Result<usize> {
         Ok(uri) => uri,
         Err(why) => bail!("COFFER_MODEL_POLICY names no resource: {why} [kserve.policy]"),
     };
-    let hub = Hub::new(&variable("CDH_ADDR").unwrap_or_else(|| HUB.into()))?;
+    let api = variable("CDH_ADDR").unwrap_or_else(|| LOCAL_API.into());
+    let hub = Hub(LocalApi::new(&api).map_err(|error| anyhow!("{error} [{}]", error.code()))?);
     let access = Access { s3: S3Access::from_variables(variable), ..Access::default() };
     let stop = AtomicBool::new(false);
     let job = Job { progress: &|_, _| {}, stop: &stop };
@@ -46,26 +45,10 @@ fn run() -> Result<usize> {
 }
 
 /// The guest's local API.
-struct Hub {
-    http: Http,
-    address: String,
-}
-
-impl Hub {
-    fn new(address: &str) -> Result<Self> {
-        let http = Http::loopback(address)?;
-        Ok(Self { http, address: address.trim_end_matches('/').into() })
-    }
-}
+struct Hub(LocalApi);
 
 impl Keys for Hub {
     fn resource(&self, path: &ResourcePath) -> Result<SecretBytes, String> {
-        let url =
-            format!("{}/cdh/resource/{}/{}/{}", self.address, path.repository(), path.kind(), path.tag());
-        let bytes = self.http.get(&url, MAX_RESOURCE).map_err(|error| error.to_string())?;
-        match bytes.len() as u64 > MAX_RESOURCE {
-            true => Err(format!("it has more than {MAX_RESOURCE} bytes")),
-            false => Ok(SecretBytes::new(bytes)),
-        }
+        self.0.resource(path).map_err(|error| error.to_string())
     }
 }

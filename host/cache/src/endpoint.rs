@@ -1,11 +1,12 @@
 //! One place of one repository: requests, tokens, and what each kind of failure means.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use coffer_core_oci::Challenge;
 use coffer_core_oci::challenge::read_token;
+use coffer_core_patience::passes;
 use reqwest::{Response, StatusCode, Url, header};
 
 use crate::CacheError;
@@ -198,12 +199,7 @@ fn of_status(reply: &Response) -> Trouble {
     let why = format!("it answers {status}");
     let after = reply.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
     match status {
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
-            Trouble::Again { why, after: after.and_then(|text| retry_after(text, SystemTime::now())) }
-        }
-        status if status.is_server_error() => {
-            Trouble::Again { why, after: after.and_then(|text| retry_after(text, SystemTime::now())) }
-        }
+        status if passes(status.as_u16()) => Trouble::Again { why, after: after.and_then(retry_after) },
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Trouble::Stays(format!(
             "{why}; hosts ask anonymously, since owners' credentials are not theirs to have"
         )),
@@ -211,19 +207,14 @@ fn of_status(reply: &Response) -> Trouble {
     }
 }
 
-/// Whether asking again is of no use because of the peer's certificate.
-fn is_certificate(error: &reqwest::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        let inside = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let own = inner.downcast_ref::<rustls::Error>();
-        let tls = own.or_else(|| inside.and_then(|inside| inside.downcast_ref::<rustls::Error>()));
-        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
-            return true;
-        }
-        cause = inner.source();
+/// Whether asking again is of no use because of the peer's certificate. An error inside of an I/O error is none of its
+/// sources, so that is looked at too.
+fn is_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+        return true;
     }
-    false
+    let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    inside.is_some_and(|inner| is_certificate(inner)) || error.source().is_some_and(is_certificate)
 }
 
 /// An error with its causes, without the address that it may name a second time.

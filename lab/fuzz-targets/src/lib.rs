@@ -23,6 +23,7 @@ mod machine;
 pub mod mutate;
 mod nbd;
 mod nvidia;
+mod objects;
 mod protocol;
 mod services;
 mod signed_cbor;
@@ -51,6 +52,7 @@ pub use launch::{launch_enclave, launch_firmware, launch_igvm, launch_reference}
 pub use machine::{nsm_response, runtime_event};
 pub use nbd::nbd;
 pub use nvidia::{nvidia_evidence, nvidia_ocsp, nvidia_report, nvidia_rim};
+pub use objects::{object_call, object_chunks, object_documents, sealed_name, sealed_object};
 pub use protocol::{
     jwe_open, jwk, jwks, jws_verify, kbs_attest, kbs_auth, kbs_cookie, kbs_reply, passport, resource_uri,
     sealed_secret, token,
@@ -164,4 +166,9 @@ targets! {
     stream_envelope: streams::envelope_seeds,
     stream_manifest: streams::manifest_seeds,
     luks2_header: volumes::header_seeds,
+    object_call: objects::call_seeds,
+    object_chunks: objects::chunk_seeds,
+    object_documents: objects::document_seeds,
+    sealed_name: objects::name_seeds,
+    sealed_object: objects::object_seeds,
 }

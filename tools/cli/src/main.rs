@@ -9,6 +9,7 @@ mod broker;
 mod cache;
 mod cluster;
 mod collateral;
+mod data;
 mod doctor;
 mod document;
 mod explain;
@@ -75,6 +76,9 @@ enum Command {
     /// Seal, verify and open folders of models and data sets.
     #[command(subcommand)]
     Model(model::Command),
+    /// Read and write objects of a store that sees only ciphertext.
+    #[command(subcommand)]
+    Data(data::Command),
     /// Make and inspect encrypted volumes.
     #[command(subcommand, after_help = volume::HELP)]
     Volume(volume::Command),
@@ -173,6 +177,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Image(command) => image::run(&context, command)?,
         Command::Model(command) => model::run(&context, command)?,
+        Command::Data(command) => data::run(&context, command)?,
         Command::Volume(command) => volume::run(&context, command)?,
         Command::Secret(command) => secret::run(&context, command)?,
         Command::Guest(command) => guest::run(&context, command)?,

@@ -221,10 +221,10 @@ fn push(folder: &Path, uri: &str, sealed: &SealedModel, to: &Destination) -> Res
     digest
 }
 
-fn stream_key(bytes: &SecretBytes) -> Result<Key> {
+pub(crate) fn stream_key(bytes: &SecretBytes) -> Result<Key> {
     match bytes.expose().as_slice().try_into() {
         Ok(own) => Ok(Key::new(own)),
-        Err(_) => bail!("a model's key has 32 bytes; found {}", bytes.expose().len()),
+        Err(_) => bail!("a key for this has 32 bytes; found {}", bytes.expose().len()),
     }
 }
 

@@ -23,6 +23,45 @@ fn every_boundary_size_opens_to_what_was_sealed() {
 }
 
 #[test]
+fn segments_that_are_sealed_one_by_one_are_those_of_the_sealer() {
+    for size in boundaries(small()) {
+        let text = plain(size);
+        let header = Header::insecure_with([9; 32], [8; 7]);
+        let mut sealer =
+            Sealer::insecure_with_header(Vec::new(), &key(0), &data("file"), small(), header).unwrap();
+        std::io::Write::write_all(&mut sealer, &text).unwrap();
+        let (_, expected) = sealer.finish().unwrap();
+        let mut own = SegmentSealer::insecure_with_header(&key(0), &data("file"), small(), header).unwrap();
+        let mut found = own.header().as_bytes().to_vec();
+        let mut rest = text.as_slice();
+        while rest.len() > own.capacity() {
+            let (segment, behind) = rest.split_at(own.capacity());
+            let mut segment = segment.to_vec();
+            own.seal(&mut segment).unwrap();
+            found.extend(segment);
+            rest = behind;
+        }
+        let mut last = rest.to_vec();
+        own.seal_last(&mut last).unwrap();
+        found.extend(last);
+        assert!(found == expected, "{size}");
+    }
+}
+
+#[test]
+fn a_segment_that_no_reader_would_take_is_not_sealed() {
+    let fresh = || SegmentSealer::new(&key(0), &data("file"), small()).unwrap();
+    let mut own = fresh();
+    let mut short = vec![0; own.capacity() - 1];
+    assert!(matches!(own.seal(&mut short), Err(StreamError::Buffer { .. })));
+    let mut long = vec![0; own.capacity() + 1];
+    assert!(matches!(fresh().seal_last(&mut long), Err(StreamError::Buffer { .. })));
+    let mut full = vec![0; own.capacity()];
+    own.seal(&mut full).unwrap();
+    assert!(matches!(own.seal_last(&mut Vec::new()), Err(StreamError::Buffer { .. })));
+}
+
+#[test]
 fn two_sealings_of_the_same_bytes_have_nothing_in_common() {
     let (one, first) = seal(&plain(100), small());
     let (other, second) = seal(&plain(100), small());

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_initdata::{Builder, DATA_HUB, RegistryAccess as Entry};
 use coffer_core_oci::{Descriptor, Manifest, media};
-use coffer_core_secret::SecretBytes;
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -236,7 +235,7 @@ fn the_public_roots_are_there_and_a_root_that_is_none_is_refused() {
 
 fn credentials(address: &str) -> Credentials {
     let file = format!(r#"{{"auths":{{"{address}":{{"auth":"bmFtZTpwYXNzd29yZA=="}}}}}}"#);
-    Credentials::parse(&SecretBytes::new(file.into_bytes())).expect("credentials")
+    Credentials::parse(file.as_bytes()).expect("credentials")
 }
 
 #[tokio::test]
@@ -296,7 +295,7 @@ async fn credentials_that_nobody_can_release_are_a_refusal_and_none_are_not_aske
     let entry = Entry { credentials: Some("kbs:///default/registry/auth".into()), ..Entry::default() };
     let init_data = Builder::new(Algorithm::Sha256).entry(DATA_HUB, entry.to_toml().expect("entry")).build();
     let access = RegistryAccess::of(&init_data.expect("init-data")).expect("access");
-    let refusal = access.credentials(None).await.err().expect("refused").refusal();
+    let refusal = access.credentials(None).await.expect_err("refused").refusal();
     assert_eq!(refusal.code, "image.key.no-broker");
     assert!(RegistryAccess::default().credentials(None).await.is_ok());
 }

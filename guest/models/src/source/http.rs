@@ -4,8 +4,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use coffer_core_patience::{Schedule, passes};
 use coffer_core_sealed_stream::ReadAt;
 use reqwest::header::{self, HeaderMap};
 use reqwest::{Response, StatusCode, Url, redirect};
@@ -13,8 +14,9 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::runtime::{Builder, Runtime};
 
 use super::registry::Bearer;
-use super::s3::Signer;
+use super::s3;
 use crate::SourceError;
+use crate::sigv4::Signer;
 
 /// As many hops as stores make to their storage.
 const REDIRECTS: usize = 5;
@@ -40,6 +42,19 @@ impl Default for Retry {
     fn default() -> Self {
         let (pause, longest_pause) = (Duration::from_millis(300), Duration::from_secs(10));
         Self { attempts: 7, pause, longest_pause, stall: Duration::from_secs(30) }
+    }
+}
+
+impl Retry {
+    /// How long to wait after so many attempts that failed.
+    #[must_use]
+    pub fn pause_after(&self, failed: u32, asked: Option<Duration>) -> Duration {
+        let schedule =
+            Schedule { first: self.pause, longest: self.longest_pause, longest_asked: LONGEST_ASKED };
+        let mut chance = [0];
+        // Without randomness the pause is the longest.
+        let chance = aws_lc_rs::rand::fill(&mut chance).map_or(u8::MAX, |()| chance[0]);
+        schedule.wait(failed, chance, asked)
     }
 }
 
@@ -79,6 +94,13 @@ impl Http {
         Self::build(place, authorities, retry, |client| client)
     }
 
+    /// With another client, which finds a name where a test wants it.
+    #[cfg(test)]
+    pub(crate) fn with_client(mut self, client: reqwest::Client) -> Self {
+        self.client = client;
+        self
+    }
+
     /// A client for `http://` addresses of this machine: no proxy, no redirect, whatever the environment says.
     pub fn loopback(address: &str) -> Result<Self, SourceError> {
         let refuse = |why: &str| SourceError::Client { place: address.into(), why: why.into() };
@@ -102,33 +124,7 @@ impl Http {
         more: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
     ) -> Result<Self, SourceError> {
         let refuse = |why: String| SourceError::Client { place: place.into(), why };
-        let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        for certificate in authorities.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem.as_bytes())) {
-            let certificate = certificate.map_err(|why| refuse(format!("an authority is not PEM: {why}")))?;
-            roots.add(certificate).map_err(|why| refuse(format!("an authority is refused: {why}")))?;
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(rustls::DEFAULT_VERSIONS)
-            .map_err(|why| refuse(why.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let hops = redirect::Policy::custom(|attempt| {
-            let was_https = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
-            if attempt.previous().len() > REDIRECTS {
-                attempt.error("too many redirects")
-            } else if was_https && attempt.url().scheme() != "https" {
-                attempt.error("it leads from HTTPS to something else")
-            } else {
-                attempt.follow()
-            }
-        });
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .redirect(hops)
-            .connect_timeout(Duration::from_secs(10))
-            .read_timeout(retry.stall)
-            .user_agent(concat!("coffer/", env!("CARGO_PKG_VERSION")));
+        let client = client_builder(place, authorities, retry)?;
         let client = more(client).build().map_err(|why| refuse(reasons(&why)))?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = Arc::new(runtime.map_err(|why| refuse(why.to_string()))?);
@@ -274,7 +270,7 @@ impl Http {
         }
         let (place, what) = (target.place.clone(), target.what.clone());
         let again = match status.as_u16() {
-            408 | 425 | 429 | 500..=599 => retry_after(reply.headers()).map_or(Again::Soon, Again::After),
+            status if passes(status) => retry_after(reply.headers()).map_or(Again::Soon, Again::After),
             _ => Again::Never,
         };
         let error = match status.as_u16() {
@@ -295,7 +291,7 @@ impl Http {
                 error: SourceError::Client { place: target.place.clone(), why },
                 again: Again::Never,
             };
-            request = request.headers(signer.headers(&target.url, range).map_err(refuse)?);
+            request = request.headers(s3::signed(signer, &target.url, range).map_err(refuse)?);
         }
         if let Some(bearer) = &target.bearer {
             request = bearer.authorize(request);
@@ -307,7 +303,7 @@ impl Http {
     async fn pause(&self, target: &Target, fault: Fault, failed: &mut u32) -> Result<(), SourceError> {
         *failed += 1;
         let last = *failed >= self.retry.attempts;
-        let pause = match fault.again {
+        let asked = match fault.again {
             Again::Never => return Err(fault.error),
             _ if last => {
                 let (place, what) = (target.place.clone(), target.what.clone());
@@ -317,15 +313,56 @@ impl Http {
                 };
                 return Err(SourceError::Unreachable { place, what, attempts: *failed, why });
             }
-            Again::After(pause) => pause.min(LONGEST_ASKED),
-            Again::Soon => {
-                let doubled = self.retry.pause.saturating_mul(1 << (*failed - 1).min(16));
-                shortened(doubled.min(self.retry.longest_pause))
-            }
+            Again::After(pause) => Some(pause),
+            Again::Soon => None,
         };
+        let pause = self.retry.pause_after(*failed, asked);
         tokio::time::sleep(pause).await;
         Ok(())
     }
+}
+
+/// A client that trusts the public authorities and these (PEM), and gives up where nothing comes any more.
+pub fn client_builder(
+    place: &str,
+    authorities: &[String],
+    retry: Retry,
+) -> Result<reqwest::ClientBuilder, SourceError> {
+    let refuse = |why: String| SourceError::Client { place: place.into(), why };
+    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    for pem in authorities {
+        let before = roots.len();
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            let certificate = certificate.map_err(|why| refuse(format!("an authority is not PEM: {why}")))?;
+            roots.add(certificate).map_err(|why| refuse(format!("an authority is refused: {why}")))?;
+        }
+        // A file that was meant to name one and names none would be found out by a failed handshake only.
+        if roots.len() == before {
+            return Err(refuse("an authority's file has no certificate in PEM".into()));
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(rustls::DEFAULT_VERSIONS)
+        .map_err(|why| refuse(why.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let hops = redirect::Policy::custom(|attempt| {
+        let was_https = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
+        if attempt.previous().len() > REDIRECTS {
+            attempt.error("too many redirects")
+        } else if was_https && attempt.url().scheme() != "https" {
+            attempt.error("it leads from HTTPS to something else")
+        } else {
+            attempt.follow()
+        }
+    });
+    Ok(reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(hops)
+        .connect_timeout(Duration::from_secs(10))
+        .read_timeout(retry.stall)
+        .user_agent(concat!("coffer/", env!("CARGO_PKG_VERSION"))))
 }
 
 impl Target {
@@ -381,35 +418,23 @@ fn total_of(headers: &HeaderMap) -> Option<u64> {
     value.rsplit_once('/')?.1.trim().parse().ok()
 }
 
-/// In seconds; a date would need a clock that is right.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+/// How long a server asks to wait.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    coffer_core_patience::retry_after(headers.get(header::RETRY_AFTER)?.to_str().ok()?, now)
 }
 
-/// By up to a half, so that many readers do not come back at once.
-fn shortened(pause: Duration) -> Duration {
-    let mut byte = [0];
-    // Without randomness the pause is the longest.
-    let _ = aws_lc_rs::rand::fill(&mut byte);
-    pause - pause / 512 * u32::from(byte[0])
-}
-
+/// Looks through errors inside of I/O errors too, which are no sources of theirs.
 fn is_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let inside = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
-        let tls = inside.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if let Some(rustls::Error::InvalidCertificate(_)) = tls.or_else(|| error.downcast_ref()) {
-            return true;
-        }
-        cause = error.source();
+    if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+        return true;
     }
-    false
+    let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inside.is_some_and(|inner| is_certificate(inner)) || error.source().is_some_and(is_certificate)
 }
 
 /// The chain of reasons in one line, without addresses, which may carry credentials.
-fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = Vec::new();
     let mut cause = error.source();
     while let Some(error) = cause {

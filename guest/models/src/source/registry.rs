@@ -1,18 +1,15 @@
 //! A registry that holds a ModelPack artifact (OCI distribution specification 1.1, "Pull"; CNCF model-spec).
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use coffer_core_digest::Digest;
+use coffer_core_logins::Logins;
 use coffer_core_oci::challenge::read_token;
 use coffer_core_oci::manifest::MAX_DOCUMENT;
 use coffer_core_oci::{Challenge, Descriptor, Reference, media};
 use coffer_core_sealed_stream::MAX_ENVELOPE;
-use coffer_core_secret::SecretBytes;
-use reqwest::{RequestBuilder, Url, header};
-use serde_json::Value;
+use reqwest::header::{self, HeaderValue};
+use reqwest::{RequestBuilder, Url};
 
 use super::http::{Http, Remote, Target};
 use super::layout::envelope_of;
@@ -29,47 +26,6 @@ pub enum Transport {
     Tls,
     /// Plain HTTP: who is on the path sees which model is read, and the password if there is one.
     InsecurePlainHttp,
-}
-
-/// A user of a registry.
-pub struct Login {
-    /// The name.
-    pub user: String,
-    /// The password.
-    pub password: SecretBytes,
-}
-
-/// Users by registry.
-#[derive(Clone, Default)]
-pub struct Logins(BTreeMap<String, Arc<Login>>);
-
-impl std::fmt::Debug for Logins {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
-impl Logins {
-    /// Reads what `docker login`, `skopeo login` and the like store (`config.json`, `auth.json`).
-    #[must_use]
-    pub fn parse(text: &[u8]) -> Self {
-        let entry = |auth: &Value| {
-            let pair = STANDARD.decode(auth.get("auth")?.as_str()?).ok().map(zeroize::Zeroizing::new)?;
-            let at = pair.iter().position(|byte| *byte == b':')?;
-            let (user, password) = pair.split_at(at);
-            let user = String::from_utf8(user.to_vec()).ok()?;
-            Some(Arc::new(Login { user, password: SecretBytes::copy_of(password.get(1..)?) }))
-        };
-        let config: Value = serde_json::from_slice(text).unwrap_or_default();
-        let auths = config.get("auths").and_then(Value::as_object);
-        let found = auths.into_iter().flatten().filter_map(|(name, auth)| Some((name.clone(), entry(auth)?)));
-        Self(found.collect())
-    }
-
-    fn of(&self, registry: &str) -> Option<Arc<Login>> {
-        let other = if registry == "docker.io" { "https://index.docker.io/v1/" } else { registry };
-        self.0.get(registry).or_else(|| self.0.get(other)).cloned()
-    }
 }
 
 pub(crate) struct Registry {
@@ -94,7 +50,8 @@ impl Registry {
             place: name.clone(),
             repository: reference.repository().into(),
             plain,
-            login: access.logins.of(reference.registry()),
+            host: reference.registry().into(),
+            logins: Arc::clone(&access.logins),
             authorization: Mutex::default(),
         });
         let tag = reference.digest().map(ToString::to_string);
@@ -151,22 +108,23 @@ pub(crate) struct Bearer {
     place: String,
     repository: String,
     plain: bool,
-    login: Option<Arc<Login>>,
-    authorization: Mutex<Option<Authorization>>,
-}
-
-enum Authorization {
-    Basic(Arc<Login>),
-    Token(SecretBytes),
+    host: String,
+    logins: Arc<Logins>,
+    /// What the registry was last satisfied with.
+    authorization: Mutex<Option<HeaderValue>>,
 }
 
 impl Bearer {
     pub(super) fn authorize(&self, request: RequestBuilder) -> RequestBuilder {
         match &*self.authorization.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(Authorization::Token(token)) => request.bearer_auth(text(token)),
-            Some(Authorization::Basic(login)) => request.basic_auth(&login.user, Some(text(&login.password))),
+            Some(value) => request.header(header::AUTHORIZATION, value),
             None => request,
         }
+    }
+
+    /// Name and password as a header.
+    fn login(&self) -> Option<HeaderValue> {
+        secret_header(&self.logins.of(&self.host, &self.repository)?.basic())
     }
 
     /// Answers a challenge: with the login itself, or with a token that is got for it.
@@ -174,7 +132,7 @@ impl Bearer {
         let refused =
             || SourceError::Refused { place: self.place.clone(), what: "a token".into(), status: 401 };
         let own = if challenge.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("basic")) {
-            Authorization::Basic(self.login.clone().ok_or_else(refused)?)
+            self.login().ok_or_else(refused)?
         } else {
             let url = token_address(challenge, &self.repository).ok_or_else(refused)?;
             if !self.plain && url.scheme() != "https" {
@@ -182,8 +140,8 @@ impl Bearer {
                 return Err(SourceError::Client { place: self.place.clone(), why });
             }
             let mut request = client.get(url).header(header::ACCEPT, "application/json");
-            if let Some(login) = &self.login {
-                request = request.basic_auth(&login.user, Some(text(&login.password)));
+            if let Some(login) = self.login() {
+                request = request.header(header::AUTHORIZATION, login);
             }
             let mut reply = request.send().await.map_err(|_| refused())?;
             let mut body = zeroize::Zeroizing::new(Vec::new());
@@ -194,15 +152,18 @@ impl Bearer {
                 }
             }
             let token = read_token(&body).ok_or_else(refused)?;
-            Authorization::Token(SecretBytes::new(token.into_bytes()))
+            secret_header(&format!("Bearer {token}")).ok_or_else(refused)?
         };
         *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(own);
         Ok(())
     }
 }
 
-fn text(secret: &SecretBytes) -> std::borrow::Cow<'_, str> {
-    String::from_utf8_lossy(secret.expose())
+/// A header that is shown nowhere.
+fn secret_header(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// Where a challenge says that tokens are.
@@ -226,17 +187,5 @@ mod tests {
         for none in ["", "Basic realm=\"x\"", "Bearer service=\"x\"", "Bearer realm=\"x"] {
             assert_eq!(at(none), None, "{none}");
         }
-    }
-
-    #[test]
-    fn logins_are_those_of_the_registry_only_and_are_not_shown() {
-        let text = br#"{"auths":{"r.example":{"auth":"dXNlcjpwOnc="},"https://index.docker.io/v1/":{"auth":"YTpi"}}}"#;
-        let logins = Logins::parse(text);
-        let of = |name: &str| logins.of(name).map(|own| (own.user.clone(), own.password.expose().clone()));
-        assert_eq!(of("r.example"), Some(("user".into(), b"p:w".to_vec())));
-        assert_eq!(of("docker.io"), Some(("a".into(), b"b".to_vec())));
-        assert_eq!(of("other.example"), None);
-        assert!(Logins::parse(b"not json").of("r.example").is_none());
-        assert!(!format!("{logins:?}").contains("p:w"));
     }
 }

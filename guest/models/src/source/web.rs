@@ -7,8 +7,8 @@ use coffer_core_sealed_stream::MAX_ENVELOPE;
 use reqwest::Url;
 
 use super::http::{Http, Remote, Target};
-use super::s3::Signer;
 use super::{Object, Store, stream_name};
+use crate::sigv4::Signer;
 use crate::{ENVELOPE, MANIFEST, Place, SourceError};
 
 pub(crate) struct Web {

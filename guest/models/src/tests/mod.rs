@@ -22,6 +22,7 @@ use crate::*;
 mod disk;
 mod network;
 mod server;
+mod tls;
 
 const KEY: [u8; 32] = [9; 32];
 const URI: &str = "kbs:///default/model-key/1";

@@ -182,3 +182,30 @@ fn a_registry_asks_for_a_token_and_gives_a_model_pack() {
     let absent = sealed.open(&access(), &format!("docker://{}/m:v2", image.address)).err().unwrap();
     assert_eq!(absent.code(), "source.missing");
 }
+
+#[test]
+fn a_login_goes_to_the_token_service_of_its_registry_and_nowhere_else() {
+    let sealed = super::small();
+    let server = Server::new(registry(&sealed, MODEL_ARTIFACT), |_, request| {
+        let authorization = request.headers.get("authorization").map(String::as_str);
+        let token = request.path.starts_with("/token");
+        match (token, authorization) {
+            (true, Some("Basic dXNlcjpwOnc=")) | (false, Some("Bearer for-readers")) => Manner::Good,
+            (true, _) => Manner::Status(403),
+            _ => Manner::Status(401),
+        }
+    });
+    let place = format!("docker://{}/m:v1", server.address);
+    let with = |name: &str| {
+        let file = format!(r#"{{"auths":{{"{name}":{{"auth":"dXNlcjpwOnc="}}}}}}"#);
+        Access { logins: Arc::new(Logins::parse(file.as_bytes()).unwrap()), ..access() }
+    };
+    check(&sealed.open(&with(&server.address), &place).unwrap()).unwrap();
+    check(&sealed.open(&with(&format!("{}/m", server.address)), &place).unwrap()).unwrap();
+    server.seen.lock().unwrap().clear();
+    for other in ["other.example", &format!("{}/other", server.address)] {
+        assert_eq!(sealed.open(&with(other), &place).err().unwrap().code(), "source.refused", "{other}");
+    }
+    let seen = server.seen.lock().unwrap();
+    assert!(seen.iter().all(|request| !request.headers.contains_key("authorization")));
+}

@@ -33,6 +33,9 @@ pub(crate) struct Request {
     pub(crate) headers: BTreeMap<String, String>,
 }
 
+/// The object whose content is where everything else is.
+const REDIRECT: &str = "redirect";
+
 type Choose = dyn Fn(usize, &Request) -> Manner + Send + Sync;
 
 pub(crate) struct Server {
@@ -68,6 +71,11 @@ impl Server {
     ) -> Self {
         let objects = sealed.objects.iter().map(|(name, bytes)| (format!("/m/{name}"), bytes.clone()));
         Self::new(objects.collect(), manner)
+    }
+
+    /// Sends everybody there.
+    pub(crate) fn redirecting(to: String) -> Self {
+        Self::new(BTreeMap::from([(REDIRECT.to_owned(), to.into_bytes())]), |_, _| Manner::Good)
     }
 
     pub(crate) fn place(&self) -> String {
@@ -111,6 +119,9 @@ fn serve(
         let asked = "Www-Authenticate: Bearer realm=\"http://HOST/token\",service=\"s\"\r\n";
         let asked = asked.replace("HOST", &stream.local_addr().ok()?.to_string());
         return reply(status, if status == 401 { &asked } else { wait }, b"", 0);
+    }
+    if let Some(to) = objects.get(REDIRECT) {
+        return reply(302, &format!("Location: {}\r\n", String::from_utf8_lossy(to)), b"", 0);
     }
     let Some(whole) = found else { return reply(404, "", b"", 0) };
     let (status, more, body) = match range.filter(|_| manner != Manner::Whole) {

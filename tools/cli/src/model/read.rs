@@ -46,7 +46,7 @@ impl From {
         let access = Access {
             authorities: self.ca.iter().map(|path| read_text(path)).collect::<Result<_>>()?,
             s3: S3Access::from_variables(|name| std::env::var(name).ok()),
-            logins: logins(),
+            logins: Arc::new(logins()?),
             transport,
             ..Access::default()
         };
@@ -66,7 +66,7 @@ fn key_in(path: &Path) -> Result<coffer_core_sealed_stream::Key> {
 }
 
 /// What `docker login`, `skopeo login` and the like stored.
-fn logins() -> Logins {
+fn logins() -> Result<Logins> {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let files = [
         variable("REGISTRY_AUTH_FILE"),
@@ -74,8 +74,10 @@ fn logins() -> Logins {
         variable("DOCKER_CONFIG").map(|directory| directory.join("config.json")),
         variable("HOME").map(|directory| directory.join(".docker/config.json")),
     ];
-    let text = files.into_iter().flatten().find_map(|path| std::fs::read(path).ok());
-    Logins::parse(&text.unwrap_or_default())
+    let found = files.into_iter().flatten().find_map(|path| Some((std::fs::read(&path).ok()?, path)));
+    let Some((text, path)) = found else { return Ok(Logins::default()) };
+    let text = zeroize::Zeroizing::new(text);
+    Logins::parse(&text).with_context(|| path.display().to_string())
 }
 
 pub(super) fn verify(context: &Context, from: &From, key_file: Option<&Path>) -> Result<()> {

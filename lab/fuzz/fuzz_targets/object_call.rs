@@ -1,0 +1,5 @@
+//! The target `object_call` under libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| coffer_lab_fuzz_targets::object_call(data));
