@@ -142,6 +142,7 @@ fn fill(new: &NewVolume<'_>, file: &mut File) -> Result<String, VolumeError> {
         label: new.name,
         time: now(),
         owner: new.owner,
+        journal: ext4::Journal::Kept,
     };
     ext4::make(&inner, &mut |block, bytes| {
         let mut bytes = bytes.to_vec();
