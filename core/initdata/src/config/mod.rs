@@ -3,6 +3,7 @@
 //! INVARIANT: each container is pinned, by its manifest's digest or by the keys that sign it. What weakens the
 //! guest is named `insecure-…`, and members that are not known are refused.
 
+mod scratch;
 mod volume;
 mod write;
 
@@ -10,7 +11,8 @@ use serde::Deserialize;
 
 use crate::{Digest, toml_text};
 
-pub use volume::{Rollback, Volume, VolumeAccess};
+pub use scratch::{Overlay, Scratch};
+pub use volume::{Ephemeral, Persistent, Rollback, SealedData, Volume, VolumeAccess, VolumeKind};
 pub use write::RegistryAccess;
 
 /// Why the entry is refused.
@@ -74,8 +76,8 @@ pub enum ConfigError {
         /// What was found.
         found: String,
     },
-    /// Volumes without a broker.
-    #[error("there are volumes, and attestation = \"insecure-none\" leaves nobody to have their keys from")]
+    /// Volumes with keys, without a broker.
+    #[error("there are volumes with keys, and attestation = \"insecure-none\" leaves nobody to have their keys from")]
     VolumeWithoutAttestation,
     /// A volume has a value that it cannot have.
     #[error("volume {name:?} has a {member} that is not usable: {found:?}; expected {expected}")]
@@ -122,9 +124,12 @@ pub struct GuestConfig {
     /// The containers that may run. None means that none may.
     #[serde(default)]
     pub containers: Vec<AllowedContainer>,
-    /// The disks that outlast the guest. The container starts with all of them, or not at all.
+    /// The disks that the host attaches. The container starts with all of them, or not at all.
     #[serde(default)]
     pub volumes: Vec<Volume>,
+    /// Where the container's writable layer lies.
+    #[serde(default)]
+    pub scratch: Scratch,
 }
 
 /// Whether anything runs without attestation.
@@ -229,7 +234,7 @@ impl GuestConfig {
             (None, Attestation::Required) => return Err(ConfigError::NoBroker),
             (None, Attestation::InsecureNone) => {}
         }
-        if self.attestation == Attestation::InsecureNone && !self.volumes.is_empty() {
+        if self.attestation == Attestation::InsecureNone && self.volumes.iter().any(|volume| volume.key().is_some()) {
             return Err(ConfigError::VolumeWithoutAttestation);
         }
         volume::check(&self.volumes)?;
