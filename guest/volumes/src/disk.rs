@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use coffer_core_channel::volume_serial;
-use coffer_core_initdata::{Volume, VolumeAccess};
+use coffer_core_initdata::VolumeAccess;
 use coffer_core_luks::{Generation, GenerationKey, LuksError, RECORDS, Record, Unlocked, read};
 use coffer_core_secret::SecretBytes;
 use coffer_sys_dm::{Access, Mapped, VolumeTable, map_volume};
@@ -38,25 +38,25 @@ pub(crate) struct Opened {
 
 impl Disk {
     /// Finds the disk that the host attached, and reads its header.
-    pub(crate) fn find(volume: &Volume) -> Result<Self, VolumeError> {
-        let serial = volume_serial(&volume.name);
+    pub(crate) fn find(name: &str, access: VolumeAccess) -> Result<Self, VolumeError> {
+        let serial = volume_serial(name);
         let found = block_device_by_serial(&serial, PATIENCE);
-        let path = found.map_err(|why| VolumeError::Missing { name: volume.name.clone(), serial, why })?;
-        Self::at(volume, path)
+        let path = found.map_err(|why| VolumeError::Missing { name: name.to_owned(), serial, why })?;
+        Self::at(name, access, path)
     }
 
     /// Reads the header of a disk or file.
-    pub(crate) fn at(volume: &Volume, path: PathBuf) -> Result<Self, VolumeError> {
-        let name = volume.name.clone();
+    pub(crate) fn at(name: &str, access: VolumeAccess, path: PathBuf) -> Result<Self, VolumeError> {
+        let name = name.to_owned();
         let failed = |step| {
             let name = name.clone();
             move |source| VolumeError::Disk { name, step, source }
         };
-        let writable = volume.access == VolumeAccess::ReadWrite;
+        let writable = access == VolumeAccess::ReadWrite;
         let mut file = File::options().read(true).write(writable).open(&path).map_err(failed("opening"))?;
         let length = file.seek(SeekFrom::End(0)).map_err(failed("measuring"))?;
         let header = read(&mut file).map_err(|why| VolumeError::Luks { name: name.clone(), why })?;
-        Ok(Self { name, access: volume.access, path, file, header, length })
+        Ok(Self { name, access, path, file, header, length })
     }
 
     pub(crate) fn unlock(mut self, key: &SecretBytes) -> Result<Opened, VolumeError> {
@@ -67,6 +67,10 @@ impl Disk {
 }
 
 impl Opened {
+    pub(crate) fn name(&self) -> &str {
+        &self.disk.name
+    }
+
     fn luks(&self) -> impl Fn(LuksError) -> VolumeError {
         |why| VolumeError::Luks { name: self.disk.name.clone(), why }
     }

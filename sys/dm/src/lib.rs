@@ -20,7 +20,7 @@ mod status;
 mod table;
 mod verity;
 
-pub use crypt::{CryptTable, VolumeTable, map_crypt, map_volume};
+pub use crypt::{CryptTable, VolumeTable, map_crypt, map_scratch, map_volume};
 pub use error::DmError;
 pub use loopdev::{Loop, LoopOptions, attach_loop};
 pub use status::verity_is_corrupt;

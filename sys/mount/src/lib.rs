@@ -9,6 +9,7 @@ mod attributes;
 mod device;
 mod early;
 mod error;
+mod grow;
 mod module;
 mod mounts;
 
@@ -16,5 +17,8 @@ pub use attributes::{forbid_devices_below, program_on_read_only_mount};
 pub use device::block_device_by_serial;
 pub use early::{leave_initramfs, mount_early};
 pub use error::MountError;
+pub use grow::grow_ext4;
 pub use module::{load_module, load_modules_listed_in};
-pub use mounts::{Flags, bind, make_private, mount, remount, sync_file_system, unmount, unmount_lazily};
+pub use mounts::{
+    Flags, bind, make_private, mount, remount, resize_tmpfs, sync_file_system, unmount, unmount_lazily,
+};

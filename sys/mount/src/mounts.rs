@@ -75,6 +75,16 @@ pub fn remount(target: &Path, flags: Flags) -> Result<(), MountError> {
         .map_err(|e| refused("the same again with other flags".to_owned(), target, e))
 }
 
+/// Bounds what a mounted tmpfs may hold, in bytes; what is there already stays. `flags` are those that it has.
+///
+/// # Errors
+/// As [`mount`]; also when it holds more already.
+pub fn resize_tmpfs(target: &Path, flags: Flags, bytes: u64) -> Result<(), MountError> {
+    let data = format!("size={bytes}");
+    nix::mount::mount(None::<&str>, target, None::<&str>, flags.with(MsFlags::MS_REMOUNT), Some(data.as_str()))
+        .map_err(|e| refused(format!("with {data}"), target, e))
+}
+
 /// Cuts a mount and all below it off from other mount namespaces, both ways.
 ///
 /// # Errors

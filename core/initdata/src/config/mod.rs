@@ -77,7 +77,9 @@ pub enum ConfigError {
         found: String,
     },
     /// Volumes with keys, without a broker.
-    #[error("there are volumes with keys, and attestation = \"insecure-none\" leaves nobody to have their keys from")]
+    #[error(
+        "there are volumes with keys, and attestation = \"insecure-none\" leaves nobody to have their keys from"
+    )]
     VolumeWithoutAttestation,
     /// A volume has a value that it cannot have.
     #[error("volume {name:?} has a {member} that is not usable: {found:?}; expected {expected}")]
@@ -234,7 +236,9 @@ impl GuestConfig {
             (None, Attestation::Required) => return Err(ConfigError::NoBroker),
             (None, Attestation::InsecureNone) => {}
         }
-        if self.attestation == Attestation::InsecureNone && self.volumes.iter().any(|volume| volume.key().is_some()) {
+        if self.attestation == Attestation::InsecureNone
+            && self.volumes.iter().any(|volume| volume.key().is_some())
+        {
             return Err(ConfigError::VolumeWithoutAttestation);
         }
         volume::check(&self.volumes)?;

@@ -123,8 +123,9 @@ impl Volume {
         let begin = |what: &str| format!("\n# {what}\n[[volumes]]\nname = {name}\npath = {path}\n");
         match &self.kind {
             VolumeKind::Persistent(volume) => {
-                let what =
-                    begin("A disk that outlasts the guest: who has its key, and where the workload finds it.");
+                let what = begin(
+                    "A disk that outlasts the guest: who has its key, and where the workload finds it.",
+                );
                 let rollback = match volume.rollback {
                     Rollback::Detected => {
                         "# An old copy of the whole disk is refused: the broker counts how often it was opened.\n\

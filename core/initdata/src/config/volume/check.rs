@@ -32,7 +32,9 @@ impl Volume {
         if !Self::is_name(&self.name) {
             return self.refused("name", "up to 16 letters, digits and -", &self.name);
         }
-        if let Some(key) = self.key().filter(|key| !(key.starts_with("kbs:///") && key.split('/').count() == 6)) {
+        if let Some(key) =
+            self.key().filter(|key| !(key.starts_with("kbs:///") && key.split('/').count() == 6))
+        {
             return self.refused("key", "kbs:///repository/type/tag", key);
         }
         if let VolumeKind::Sealed(data) = &self.kind {

@@ -63,7 +63,8 @@ impl TryFrom<Written> for Volume {
             ("salt", written.salt.is_some()),
             ("data-blocks", written.data_blocks.is_some()),
         ];
-        if let Some((member, _)) = present.iter().find(|(member, is)| *is && !kind.members().contains(member)) {
+        if let Some((member, _)) = present.iter().find(|(member, is)| *is && !kind.members().contains(member))
+        {
             return Err(format!("a volume of kind {:?} has no {member}", kind.name()));
         }
         let missing = |member: &str| format!("a volume of kind {:?} needs {member}", kind.name());
