@@ -20,5 +20,5 @@ pub use error::MountError;
 pub use grow::grow_ext4;
 pub use module::{load_module, load_modules_listed_in};
 pub use mounts::{
-    Flags, bind, make_private, mount, remount, resize_tmpfs, sync_file_system, unmount, unmount_lazily,
+    Flags, bind, bound_tmpfs, make_private, mount, remount, sync_file_system, unmount, unmount_lazily,
 };
