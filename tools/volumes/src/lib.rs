@@ -1,8 +1,11 @@
-//! Encrypted volumes in files: made with an empty file system inside, and looked at without a key.
+//! Encrypted volumes in files: made with an empty file system inside, made longer, and looked at without a key; and
+//! folders sealed as data sets.
 //!
 //! INVARIANT: no byte of a file system reaches the file but encrypted. Left out: where keys are kept.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod seal;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -15,8 +18,13 @@ use coffer_core_luks::{
     DATA_OFFSET, Generation, GenerationKey, LEAST_PASSPHRASE, LuksError, Making, RECORDS, insecure_newest,
     make, read,
 };
+use coffer_core_seal::erofs::ErofsError;
+use coffer_core_seal::sealed::SealError;
+use coffer_core_seal::tree::TreeError;
 use coffer_core_seal::xts::{Sectors, Xts, XtsError};
 use coffer_core_secret::{NoRandomness, Secret, SecretBytes};
+
+pub use seal::{NewDataSet, new_data_key, seal};
 
 /// Sectors of 512 bytes in a block of 4096: the units that tweaks count.
 const TWEAKS_PER_BLOCK: u64 = 8;
@@ -43,6 +51,31 @@ pub enum VolumeError {
     /// The file system.
     #[error(transparent)]
     Ext4(#[from] ext4::MakeError),
+    /// Something that cannot be sealed.
+    #[error("{}: {why}", path.display())]
+    Entry {
+        /// What.
+        path: PathBuf,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The tree of files.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The read-only file system.
+    #[error(transparent)]
+    Erofs(#[from] ErofsError),
+    /// Sealing.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// It is as large already.
+    #[error("{}: it has room for {found} bytes already; a volume is only made larger", path.display())]
+    NotLarger {
+        /// Which file.
+        path: PathBuf,
+        /// The bytes of its data.
+        found: u64,
+    },
     /// No randomness.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
@@ -181,6 +214,29 @@ pub fn inspect(path: &Path) -> Result<About, VolumeError> {
     })
 }
 
+/// Makes a volume's file longer, so that its file system may have `size` bytes: a guest takes them up when it opens the
+/// volume for writing. Gives the bytes that it had.
+///
+/// # Errors
+/// When the file is no volume that guests accept, or has as many bytes already.
+pub fn grow(path: &Path, size: u64) -> Result<u64, VolumeError> {
+    let failed = |source| VolumeError::File { path: path.to_owned(), source };
+    let mut file = File::options().read(true).write(true).open(path).map_err(failed)?;
+    let length = file.seek(SeekFrom::End(0)).map_err(failed)?;
+    let volume = read(&mut file).map_err(|source| VolumeError::Luks { path: path.to_owned(), source })?;
+    let found = length.saturating_sub(volume.data_offset());
+    // Whole blocks, as the guest maps them.
+    let size = size & !(ext4::BLOCK as u64 - 1);
+    if size <= found {
+        return Err(VolumeError::NotLarger { path: path.to_owned(), found });
+    }
+    if size > ext4::MOST_SIZE {
+        return Err(ext4::MakeError::Size { found: size }.into());
+    }
+    file.set_len(volume.data_offset().saturating_add(size)).and_then(|()| file.sync_all()).map_err(failed)?;
+    Ok(found)
+}
+
 /// The newest generation that a volume's records tell, whoever wrote them. A guest checks them; this is for the owner
 /// who says that a copy is good.
 ///
@@ -279,6 +335,23 @@ mod tests {
         let data = fs::metadata(&file).unwrap();
         assert_eq!(data.mode() & 0o777, 0o600);
         assert!(data.blocks() * 512 < 20 << 20, "{} bytes", data.blocks() * 512);
+    }
+
+    #[test]
+    fn volume_is_made_longer_and_never_shorter() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, _) = made(folder.path());
+        let header = fs::read(&file).unwrap();
+        for wrong in [0, SIZE, SIZE + 4095] {
+            assert!(matches!(grow(&file, wrong), Err(VolumeError::NotLarger { found: SIZE, .. })), "{wrong}");
+        }
+        assert!(matches!(grow(&file, u64::MAX), Err(VolumeError::Ext4(_))));
+        assert_eq!(grow(&file, SIZE * 2).unwrap(), SIZE);
+        assert_eq!(inspect(&file).unwrap().data_size, SIZE * 2);
+        let now = fs::read(&file).unwrap();
+        assert!(now.starts_with(&header), "what was there is there");
+        fs::write(folder.path().join("other"), "no volume").unwrap();
+        assert!(matches!(grow(&folder.path().join("other"), SIZE), Err(VolumeError::Luks { .. })));
     }
 
     #[test]
