@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, bail};
 use coffer_core_channel::ImageSource;
 use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_initdata::{
-    AllowedContainer, Attestation, Broker, Builder, DATA_HUB, GuestConfig, InitData, Permission,
-    RegistryAccess, SignatureRule, Volume,
+    AllowedContainer, Attestation, Broker, Builder, DATA_HUB, GuestConfig, InitData, Overlay, Permission,
+    RegistryAccess, Scratch, SignatureRule, Volume,
 };
 use coffer_core_oci::sealed::SealedBlock;
 use coffer_host_cache::{Blob, Cache, CacheError};
@@ -68,12 +68,30 @@ pub(crate) struct Wanted {
     /// Open a volume for the workload. Repeatable.
     ///
     /// name=NAME,key=kbs:///repository/type/tag,path=/PATH, and besides access=read-only, or
-    /// rollback=insecure-not-detected for a volume whose old copies are as good as the last one.
+    /// rollback=insecure-not-detected for a volume whose old copies are as good as the last one. With kind=ephemeral it
+    /// is an empty disk under a key that the guest draws (and owner=UID:GID); with kind=sealed, what `coffer volume
+    /// seal` printed.
     #[arg(long, value_name = "WORDS", value_parser = volume::mount)]
     mount: Vec<Volume>,
+    /// Where the workload's writable layer lies: in the guest's memory, or on a disk of the host's under a key that the
+    /// guest draws.
+    ///
+    /// An image that is not a sealed block is unpacked there, too. `coffer run --scratch SIZE` says disk, unless it is
+    /// said otherwise.
+    #[arg(long, value_enum)]
+    pub(crate) overlay: Option<Place>,
     /// Arguments instead of the image's own command.
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<String>,
+}
+
+/// Where a writable layer lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Place {
+    /// In the guest's memory: up to half of what the workload may have.
+    Memory,
+    /// On the disk that `coffer run --scratch` attaches.
+    Disk,
 }
 
 /// Write the init-data for an image.
@@ -232,8 +250,12 @@ impl Wanted {
             stdin: permission(self.interactive || self.terminal),
             terminal: permission(self.terminal),
         };
-        let config =
-            GuestConfig { attestation, broker, containers: vec![container], volumes: self.mount.clone() };
+        let overlay = match self.overlay {
+            Some(Place::Disk) => Overlay::Disk,
+            Some(Place::Memory) | None => Overlay::Memory,
+        };
+        let (volumes, scratch) = (self.mount.clone(), Scratch { overlay });
+        let config = GuestConfig { attestation, broker, containers: vec![container], volumes, scratch };
         let mut builder = Builder::new(Algorithm::Sha256).guest(&config)?;
         let access = RegistryAccess {
             roots: texts(&self.registry_ca)?,
