@@ -30,6 +30,7 @@ fn config() -> GuestConfig {
                 signers: vec![KEY.into()],
                 args: Some(vec!["-c".into(), "echo \"it's '''\\n'''\"\n\tend".into()]),
                 env: vec!["A=1".into()],
+                secrets: secrets(),
                 resources: vec!["kbs:///default/config/1".into(), "kbs:///default/config/2".into()],
                 evidence: Permission::Allowed,
                 stdin: Permission::Allowed,
@@ -43,6 +44,7 @@ fn config() -> GuestConfig {
                 args: None,
                 env: vec![],
                 resources: vec![],
+                secrets: vec![],
                 evidence: Permission::Denied,
                 stdin: Permission::Denied,
                 terminal: Permission::Allowed,
@@ -51,6 +53,56 @@ fn config() -> GuestConfig {
         volumes: vec![volume(), scratch(), sealed()],
         scratch: Scratch { overlay: Overlay::Disk },
     }
+}
+
+fn secrets() -> Vec<Secret> {
+    let resource = || SecretSource::Resource("kbs:///default/db/password".into());
+    let file = SecretFile { path: "/run/secrets/db".into(), mode: 0o440, owner: (7, 8) };
+    vec![
+        Secret { source: resource(), place: SecretPlace::Env("DB_PASSWORD".into()) },
+        Secret { source: SecretSource::Sealed("sealed.a.b.c".into()), place: SecretPlace::Env("B".into()) },
+        Secret { source: resource(), place: SecretPlace::File(file) },
+    ]
+}
+
+#[test]
+fn secrets_have_one_source_and_one_place_that_nothing_else_has() {
+    let text = config().to_toml().unwrap();
+    let parse = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        GuestConfig::parse(&text.replacen(from, to, 1)).map_err(|error| error.code())
+    };
+    let (malformed, value, contradiction) =
+        ("init-data.coffer.malformed", "init-data.container.value", "init-data.container.contradiction");
+    for (from, to, expected) in [
+        ("sealed = \"sealed.a.b.c\"", "", malformed),
+        ("sealed = \"sealed.a.b.c\"", "sealed = \"sealed.a.b.c\"\nresource = \"kbs:///a/b/c\"", malformed),
+        ("env = \"B\"", "", malformed),
+        ("env = \"B\"", "env = \"B\"\nfile = \"/x\"", malformed),
+        ("env = \"B\"", "env = \"B\"\nmode = \"0400\"", malformed),
+        ("mode = \"0440\"", "mode = \"440\"", malformed),
+        ("mode = \"0440\"", "mode = \"4755\"", malformed),
+        ("owner = \"7:8\"", "owner = \"a:b\"", malformed),
+        ("sealed = \"sealed.a.b.c\"", "sealed = \"hunter2\"", value),
+        ("resource = \"kbs:///default/db/password\"", "resource = \"kbs:///a\"", value),
+        ("env = \"B\"", "env = \"B=1\"", value),
+        ("env = \"B\"", "env = \"\"", value),
+        ("/run/secrets/db", "run/secrets/db", value),
+        ("/run/secrets/db", "/proc/1/environ", value),
+        ("/run/secrets/db", "/etc/hosts", value),
+        ("env = \"B\"", "env = \"DB_PASSWORD\"", contradiction),
+        ("env = \"B\"", "env = \"A\"", contradiction),
+        ("env = \"B\"", "file = \"/run/secrets\"", contradiction),
+        ("/run/secrets/db", "/srv/data/db", contradiction),
+        ("/run/secrets/db", "/srv", contradiction),
+    ] {
+        assert_eq!(parse(from, to), Err(expected), "{from} {to}");
+    }
+    let read = parse("mode = \"0440\"\nowner = \"7:8\"\n", "").unwrap();
+    let file = read.containers[0].secrets[2].file().unwrap();
+    assert_eq!((file.mode, file.owner), (0o400, (0, 0)), "its owner may read it, unless it is said");
+    let nobody = GuestConfig { attestation: Attestation::InsecureNone, volumes: vec![], ..config() };
+    assert_eq!(nobody.check().unwrap_err().code(), contradiction);
 }
 
 fn volume() -> Volume {
@@ -117,7 +169,7 @@ fn volumes_that_cannot_be_mounted_as_they_are_written_are_refused() {
     let nobody = GuestConfig { volumes: vec![sealed()], attestation: Attestation::InsecureNone, ..config() };
     assert_eq!(nobody.check(), Err(ConfigError::VolumeWithoutAttestation));
     // A disk whose key is drawn in the guest needs nobody.
-    assert_eq!(GuestConfig { volumes: vec![scratch()], ..nobody }.check(), Ok(()));
+    assert_eq!(GuestConfig { volumes: vec![scratch()], containers: vec![], ..nobody }.check(), Ok(()));
 }
 
 fn sealed_with(change: &dyn Fn(&mut SealedData)) -> Volume {
@@ -322,6 +374,7 @@ fn only_what_is_named_insecure_runs_without_a_broker() {
     let mut config = config();
     config.broker = None;
     config.volumes.clear();
+    config.containers[0].secrets.clear();
     config.attestation = Attestation::InsecureNone;
     assert_eq!(GuestConfig::parse(&config.to_toml().unwrap()).unwrap(), config);
 }

@@ -26,6 +26,8 @@ use crate::outbox::{Orders, Outbox};
 use crate::stop::Stop;
 use crate::{memory, network, refusal, relay};
 
+/// Where the files of secrets lie: a file system in memory, whatever the writable layer is on.
+const SECRETS: &str = "/run/coffer-secrets";
 /// Most processes and threads of the workload.
 const MOST_PROCESSES: u64 = 4096;
 
@@ -73,6 +75,10 @@ pub(crate) async fn run(
             let container = authorized.get();
             let hub = Arc::new(Hub::new(keys, container.resources.clone(), container.evidence));
             process.env = hub.unseal_environment(process.env).await?;
+            if !container.secrets.is_empty() {
+                process.env = hub.deliver(&container.secrets, process.env, &root, Path::new(SECRETS)).await?;
+                outbox.step("secrets", format!("{} put in place", container.secrets.len()));
+            }
             serve_hub(hub).await?;
         }
     }

@@ -6,6 +6,7 @@
 #![allow(unsafe_code, reason = "kernel modules and mount attributes have no safe form")]
 
 mod attributes;
+mod below;
 mod device;
 mod early;
 mod error;
@@ -14,6 +15,7 @@ mod module;
 mod mounts;
 
 pub use attributes::{forbid_devices_below, program_on_read_only_mount};
+pub use below::{file_below, folder_below};
 pub use device::block_device_by_serial;
 pub use early::{leave_initramfs, mount_early};
 pub use error::MountError;

@@ -3,7 +3,9 @@
 //! INVARIANT: each container is pinned, by its manifest's digest or by the keys that sign it. What weakens the
 //! guest is named `insecure-…`, and members that are not known are refused.
 
+mod owner;
 mod scratch;
+mod secret;
 mod volume;
 mod write;
 
@@ -12,7 +14,9 @@ use serde::Deserialize;
 use crate::{Digest, toml_text};
 
 pub use scratch::{Overlay, Scratch};
+pub use secret::{Secret, SecretFile, SecretPlace, SecretSource};
 pub use volume::{Ephemeral, Persistent, Rollback, SealedData, Volume, VolumeAccess, VolumeKind};
+use volume::{check_path, within};
 pub use write::RegistryAccess;
 
 /// Why the entry is refused.
@@ -188,6 +192,9 @@ pub struct AllowedContainer {
     /// others. What the broker's policy says of them comes on top.
     #[serde(default)]
     pub resources: Vec<String>,
+    /// The secrets that the guest puts into its environment and files before it starts.
+    #[serde(default)]
+    pub secrets: Vec<Secret>,
     /// Whether the workload gets evidence over data of its own and the guest's token. With them it can attest as
     /// this guest, and so obtain everything that the broker gives this guest.
     #[serde(default)]
@@ -242,7 +249,52 @@ impl GuestConfig {
             return Err(ConfigError::VolumeWithoutAttestation);
         }
         volume::check(&self.volumes)?;
-        self.containers.iter().try_for_each(AllowedContainer::check)
+        self.containers.iter().try_for_each(|container| {
+            container.check()?;
+            self.check_secrets(container)
+        })
+    }
+
+    /// Checks secrets, alone and beside each other, the environment and the volumes.
+    fn check_secrets(&self, container: &AllowedContainer) -> Result<(), ConfigError> {
+        let contradiction = |why| Err(ConfigError::Contradiction { image: container.image.clone(), why });
+        if self.attestation == Attestation::InsecureNone && !container.secrets.is_empty() {
+            return contradiction(
+                "there are secrets, and attestation = \"insecure-none\" leaves nobody to have them from",
+            );
+        }
+        for (number, secret) in container.secrets.iter().enumerate() {
+            if let Some((member, expected, found)) = secret.fault() {
+                return Err(ConfigError::Value {
+                    image: container.image.clone(),
+                    member,
+                    expected,
+                    found: found.chars().take(64).collect(),
+                });
+            }
+            let before = container.secrets.iter().take(number);
+            match &secret.place {
+                SecretPlace::Env(name) => {
+                    let is_it =
+                        |entry: &String| entry.split_once('=').is_some_and(|(other, _)| other == name);
+                    if container.env.iter().any(is_it)
+                        || before.clone().any(|other| other.place == secret.place)
+                    {
+                        return contradiction("a secret's variable is there twice");
+                    }
+                }
+                SecretPlace::File(file) => {
+                    let mut files = before.filter_map(Secret::file);
+                    if files.any(|other| within(&file.path, &other.path)) {
+                        return contradiction("a secret's file is another's, or within it");
+                    }
+                    if self.volumes.iter().any(|volume| within(&file.path, &volume.path)) {
+                        return contradiction("a secret's file lies in a volume, or a volume in it");
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 }
 

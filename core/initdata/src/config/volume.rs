@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::Digest;
 use crate::toml_text::basic;
 
-pub(super) use check::check;
+pub(super) use check::{check, check_path, within};
 
 /// A disk that the guest opens and mounts. What is not named here is not looked for.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -97,6 +97,9 @@ impl AllowedContainer {
             self.stdin.name(),
             self.terminal.name()
         ));
+        for secret in &self.secrets {
+            secret.write(text);
+        }
     }
 }
 

@@ -11,7 +11,6 @@ pub(in crate::config) fn check(volumes: &[Volume]) -> Result<(), ConfigError> {
     for (number, volume) in volumes.iter().enumerate() {
         volume.check()?;
         for other in volumes.iter().take(number) {
-            let below = |one: &str, other: &str| format!("{one}/").starts_with(&format!("{other}/"));
             if other.name == volume.name {
                 return volume.refused("name", "one that no other volume has", &volume.name);
             }
@@ -19,12 +18,18 @@ pub(in crate::config) fn check(volumes: &[Volume]) -> Result<(), ConfigError> {
             if let Some(key) = volume.key().filter(|key| other.key() == Some(*key)) {
                 return volume.refused("key", "one that no other volume has", key);
             }
-            if below(&volume.path, &other.path) || below(&other.path, &volume.path) {
+            if within(&volume.path, &other.path) {
                 return volume.refused("path", "one that is not within another volume's", &volume.path);
             }
         }
     }
     Ok(())
+}
+
+/// Whether one path is the other, or lies below it.
+pub(in crate::config) fn within(one: &str, other: &str) -> bool {
+    let below = |one: &str, other: &str| format!("{one}/").starts_with(&format!("{other}/"));
+    below(one, other) || below(other, one)
 }
 
 impl Volume {

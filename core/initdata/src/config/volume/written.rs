@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::{Ephemeral, Persistent, Rollback, SealedData, Volume, VolumeAccess, VolumeKind};
+use crate::config::owner;
 use crate::{Algorithm, Digest};
 
 #[derive(Deserialize)]
@@ -76,7 +77,7 @@ impl TryFrom<Written> for Volume {
                 access: written.access.unwrap_or_default(),
             }),
             Kind::Ephemeral => {
-                let owner = written.owner.as_deref().map(owner).transpose()?.unwrap_or_default();
+                let owner = written.owner.as_deref().map(owner::parse).transpose()?.unwrap_or_default();
                 VolumeKind::Ephemeral(Ephemeral { owner })
             }
             Kind::Sealed => VolumeKind::Sealed(SealedData {
@@ -100,15 +101,5 @@ fn bytes(member: &str, text: &str) -> Result<[u8; 32], String> {
     match hex::decode_to_slice(text, &mut bytes) {
         Ok(()) if lower => Ok(bytes),
         _ => Err(format!("{member} is not 64 hexadecimal digits in lower case")),
-    }
-}
-
-fn owner(text: &str) -> Result<(u32, u32), String> {
-    let (user, group) = text.split_once(':').unwrap_or_default();
-    // A number in one form only, so that the text is written as it was read.
-    let number = |text: &str| text.parse::<u32>().ok().filter(|number| number.to_string() == text);
-    match (number(user), number(group)) {
-        (Some(user), Some(group)) => Ok((user, group)),
-        _ => Err("owner is not of the form UID:GID, in numbers".into()),
     }
 }
