@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use coffer_core_channel::volume_serial;
 use coffer_core_initdata::VolumeAccess;
-use coffer_core_luks::{Generation, GenerationKey, LuksError, RECORDS, Record, Unlocked, read};
+use coffer_core_luks::{Generation, GenerationKey, Integrity, LuksError, RECORDS, Record, Unlocked, read};
 use coffer_core_secret::SecretBytes;
-use coffer_sys_dm::{Access, Mapped, VolumeTable, map_volume};
+use coffer_sys_dm::{Access, IntegrityTable, Mapped, VolumeTable, map_volume};
 use coffer_sys_mount::block_device_by_serial;
 
 use crate::VolumeError;
+use crate::integrity::{self, Content};
 
 /// How long an attached disk may take to come up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -107,24 +108,30 @@ impl Opened {
             .map_err(self.io("writing the generation to"))
     }
 
-    /// Maps what is decrypted as a device.
-    pub(crate) fn map(&self) -> Result<Mapped, VolumeError> {
-        let header = &self.disk.header;
-        let size = u64::from(header.sector_size()).max(SECTOR);
-        let data = self.disk.length.saturating_sub(header.data_offset());
-        let whole = data.checked_div(size).unwrap_or_default().saturating_mul(size);
-        let table = VolumeTable {
-            device: self.disk.path.clone(),
-            offset: header.data_offset() / SECTOR,
-            sectors: whole / SECTOR,
-            sector_size: header.sector_size(),
-            access: match self.disk.access {
-                VolumeAccess::ReadWrite => Access::ReadWrite,
-                VolumeAccess::ReadOnly => Access::ReadOnly,
-            },
+    /// Maps what is decrypted, the topmost device first.
+    pub(crate) fn map(&self, content: Content) -> Result<Vec<Mapped>, VolumeError> {
+        let access = match self.disk.access {
+            VolumeAccess::ReadWrite => Access::ReadWrite,
+            VolumeAccess::ReadOnly => Access::ReadOnly,
         };
-        let name = format!("coffer-vol-{}", self.disk.name);
-        map_volume(&name, &table, self.unlocked.key.expose())
-            .map_err(|why| VolumeError::Map { name: self.disk.name.clone(), why })
+        let (name, header) = (&self.disk.name, &self.disk.header);
+        let (device, sector_size) = (self.disk.path.clone(), header.sector_size());
+        let offset = header.data_offset() / SECTOR;
+        let size = u64::from(sector_size).max(SECTOR);
+        let data = self.disk.length.saturating_sub(header.data_offset());
+        let sectors = data.checked_div(size).unwrap_or_default().saturating_mul(size) / SECTOR;
+        if let Some(mac) = &self.unlocked.mac {
+            let both = SecretBytes::new([&self.unlocked.key.expose()[..], &mac.expose()[..]].concat());
+            let part = IntegrityTable { device, offset, sectors, sector_size, access };
+            return integrity::map(name, &part, both.expose(), content);
+        }
+        let table = VolumeTable { device, offset, sectors, sector_size, access };
+        map_volume(&format!("coffer-vol-{name}"), &table, self.unlocked.key.expose())
+            .map(|mapped| vec![mapped])
+            .map_err(|why| VolumeError::Map { name: name.clone(), why })
+    }
+
+    pub(crate) const fn integrity(&self) -> Integrity {
+        self.disk.header.integrity()
     }
 }

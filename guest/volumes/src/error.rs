@@ -160,6 +160,12 @@ pub enum VolumeError {
         /// Why.
         why: String,
     },
+    /// There are no MACs.
+    #[error("volume {name:?} has no superblock of dm-integrity, or one that is not its own")]
+    NotFormatted {
+        /// The volume.
+        name: String,
+    },
     /// The image has something else at the path.
     #[error("volume {name:?} cannot be mounted at {path}: a part of the path is no folder in the image")]
     Place {
@@ -194,6 +200,7 @@ impl VolumeError {
             Self::NotEmpty { .. } => "volume.not-empty",
             Self::NoScratch { .. } => "scratch.missing",
             Self::Corrupt { .. } => "volume.corrupt",
+            Self::NotFormatted { .. } => "volume.not-formatted",
             Self::SealedKey { .. } => "volume.wrong-key",
         }
     }
@@ -260,6 +267,9 @@ impl VolumeError {
             }
             Self::Corrupt { .. } => {
                 "Attach the file as `coffer volume seal` wrote it, and pin the root that it printed."
+            }
+            Self::NotFormatted { .. } => {
+                "Attach the file as it was left. A new volume is opened first for writing, with rollback = \"detected\"."
             }
             Self::SealedKey { .. } => "Name the key that the data set was sealed with.",
             Self::Place { .. } => "Name another path in init-data, or take the link out of the image.",

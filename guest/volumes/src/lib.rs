@@ -20,6 +20,7 @@ mod agree;
 mod disk;
 mod error;
 mod fresh;
+mod integrity;
 mod persistent;
 mod place;
 mod sealed;

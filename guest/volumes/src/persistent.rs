@@ -1,15 +1,17 @@
 //! Volumes that outlast the guest: LUKS2 with ext4, and a generation that disk and broker agree on.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use coffer_core_initdata::{Persistent, Rollback, Volume, VolumeAccess};
+use coffer_core_luks::{Generation, Integrity};
 use coffer_core_protocol::counter::{Counter, MoveCounter};
 use coffer_core_protocol::uri::ResourcePath;
 use coffer_guest_attest::Keys;
-use coffer_sys_dm::{Mapped, unmap};
+use coffer_sys_dm::Mapped;
 use coffer_sys_mount::{Flags, mount};
 
 use crate::disk::{Disk, Opened};
+use crate::integrity::{self, Content};
 use crate::{One, VolumeError, agree, blocking, key_of, place, size};
 
 /// Opens one, and says how.
@@ -26,52 +28,78 @@ pub(crate) async fn open(
     };
     let (path, key) = key_of(&name, &with.key, keys).await?;
     let opened = blocking(&name, move || disk.unlock(&key)).await?;
+    let base = match with.rollback {
+        Rollback::InsecureNotDetected => None,
+        Rollback::Detected => Some(compare(&name, &path, &opened, keys).await?),
+    };
+    // Only what disk and broker agree on says that a volume is new: a host that clears one must not make it empty.
+    let content = match base {
+        Some(Generation { number: 0, .. }) if with.access == VolumeAccess::ReadWrite => Content::New,
+        _ => Content::Kept,
+    };
     let (opened, mapped) = blocking(&name, move || {
-        let mapped = opened.map()?;
+        let mapped = opened.map(content)?;
         // Before anything is counted: what the host shortened is not an opening.
-        size::check(opened.name(), &mapped.path).map_err(|why| undone(&mapped, why))?;
+        size::check(opened.name(), top(opened.name(), &mapped)?).map_err(|why| undone(&mapped, why))?;
         Ok((opened, mapped))
     })
     .await?;
-    let counted = match with.rollback {
-        Rollback::InsecureNotDetected => Ok("old copies are not detected".to_owned()),
-        Rollback::Detected => count(&name, with.access, &path, opened, keys).await,
+    let integrity = opened.integrity();
+    let counted = match (base, with.access) {
+        (None, _) => Ok("old copies are not detected".to_owned()),
+        // Nothing changes, so there is nothing to tell apart later.
+        (Some(base), VolumeAccess::ReadOnly) => Ok(format!("generation {}, read only", base.number)),
+        (Some(base), VolumeAccess::ReadWrite) => advance(&name, &path, base, opened, keys).await,
     };
     let how = counted.map_err(|why| undone(&mapped, why))?;
     let (at, access, root) = (volume.path.clone(), with.access, root.to_owned());
     let work = move || {
-        mount_ext4(&name, &at, access, &mapped, &root).map_err(|why| undone(&mapped, why)).map(
-            |(target, grown)| {
-                (One { name, mapped: vec![mapped], target, verity: None }, grown.unwrap_or_default())
-            },
-        )
+        let device = top(&name, &mapped)?;
+        let target = mount_ext4(&name, &at, access, device, &root).map_err(|why| undone(&mapped, why))?;
+        let more = match (access, integrity) {
+            (VolumeAccess::ReadWrite, Integrity::None) => size::grow(&name, device, &target),
+            (_, Integrity::HmacSha256) => Some(", each sector with a MAC".to_owned()),
+            (VolumeAccess::ReadOnly, Integrity::None) => None,
+        };
+        Ok((One { name, mapped, target, verity: None }, more.unwrap_or_default()))
     };
-    let (one, grown) = blocking(&volume.name, work).await?;
-    Ok((one, format!("{how}{grown}")))
+    let (one, more) = blocking(&volume.name, work).await?;
+    Ok((one, format!("{how}{more}")))
+}
+
+/// The device that is mounted.
+fn top<'a>(name: &str, mapped: &'a [Mapped]) -> Result<&'a Path, VolumeError> {
+    let none = || VolumeError::NotFormatted { name: name.to_owned() };
+    mapped.first().map(|mapped| mapped.path.as_path()).ok_or_else(none)
 }
 
 /// The first error is the one to tell.
-fn undone(mapped: &Mapped, why: VolumeError) -> VolumeError {
-    let _first_error_counts = unmap(&mapped.name);
+fn undone(mapped: &[Mapped], why: VolumeError) -> VolumeError {
+    integrity::undo(mapped);
     why
 }
 
-/// Compares disk and broker, and moves both; the disk first, durably.
-async fn count(
+/// The generation that disk and broker agree on.
+async fn compare(
     name: &str,
-    access: VolumeAccess,
     path: &ResourcePath,
+    opened: &Opened,
+    keys: &dyn Keys,
+) -> Result<Generation, VolumeError> {
+    let broker = |why| VolumeError::Broker { name: name.to_owned(), why: Box::new(why) };
+    let counter = keys.counter(path).await.map_err(broker)?;
+    agree::base(name, &opened.record()?, &counter)
+}
+
+/// Moves both; the disk first, durably.
+async fn advance(
+    name: &str,
+    path: &ResourcePath,
+    base: Generation,
     opened: Opened,
     keys: &dyn Keys,
 ) -> Result<String, VolumeError> {
     let broker = |why| VolumeError::Broker { name: name.to_owned(), why: Box::new(why) };
-    let counter = keys.counter(path).await.map_err(broker)?;
-    let record = opened.record()?;
-    let base = agree::base(name, &record, &counter)?;
-    if access == VolumeAccess::ReadOnly {
-        // Nothing changes, so there is nothing to tell apart later.
-        return Ok(format!("generation {}, read only", base.number));
-    }
     let next = agree::next(name, &base)?;
     blocking(name, move || opened.write_record(&next)).await?;
     let asked = MoveCounter { from: agree::counter(&base), mark: hex::encode(next.mark) };
@@ -82,26 +110,21 @@ async fn count(
     Ok(format!("generation {}", next.number))
 }
 
-/// Mounts, and grows the file system where the disk has become larger. Gives the place, and what there is to say of
-/// growing.
+/// Mounts, and gives the place.
 fn mount_ext4(
     name: &str,
     at: &str,
     access: VolumeAccess,
-    mapped: &Mapped,
+    device: &Path,
     root: &Path,
-) -> Result<(std::path::PathBuf, Option<String>), VolumeError> {
+) -> Result<PathBuf, VolumeError> {
     let target = place::make(name, root, at)?;
     let flags = Flags::NO_DEVICES | Flags::NO_SUID;
     let flags = match access {
         VolumeAccess::ReadWrite => flags,
         VolumeAccess::ReadOnly => flags | Flags::READ_ONLY,
     };
-    mount(&mapped.path.display().to_string(), &target, "ext4", flags, "")
+    mount(&device.display().to_string(), &target, "ext4", flags, "")
         .map_err(|why| VolumeError::Mount { name: name.to_owned(), why })?;
-    let grown = match access {
-        VolumeAccess::ReadOnly => None,
-        VolumeAccess::ReadWrite => size::grow(name, &mapped.path, &target),
-    };
-    Ok((target, grown))
+    Ok(target)
 }

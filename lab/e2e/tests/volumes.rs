@@ -115,7 +115,11 @@ fn second(world: &World, set: &str) -> Result<()> {
 
 fn refused(outcome: &Outcome, code: &str) -> Result<()> {
     let said = &outcome.err;
-    ensure!(outcome.code == REFUSED && said.contains(code), "expected {code}, got {:?}:\n{said}", outcome.code);
+    ensure!(
+        outcome.code == REFUSED && said.contains(code),
+        "expected {code}, got {:?}:\n{said}",
+        outcome.code
+    );
     Ok(())
 }
 

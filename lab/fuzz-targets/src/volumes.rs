@@ -3,7 +3,7 @@
 use std::io::Cursor;
 
 use coffer_core_digest::Digest;
-use coffer_core_luks::{LuksError, Making, make, read};
+use coffer_core_luks::{Integrity, LuksError, Making, make, read};
 use coffer_core_secret::SecretBytes;
 
 const HEADER: usize = 0x4000;
@@ -28,7 +28,7 @@ pub(crate) fn header_seeds() -> Vec<Vec<u8>> {
     let mut volume = Cursor::new(Vec::new());
     let passphrase = SecretBytes::copy_of(&[7; 32]);
     let uuid = "1e8d6f0c-6a3a-4c0b-9e0b-6c7c1d2a3b4c";
-    let making = Making { uuid, label: "", passphrase: &passphrase };
+    let making = Making { uuid, label: "", passphrase: &passphrase, integrity: Integrity::None };
     make(
         &making,
         &mut |bytes| {
