@@ -19,6 +19,8 @@ const SEALED: &str = "canary-5d41402a-of-the-data-set";
 const DONE: &str = "it-is-on-the-disk";
 const RUN: &str = "run oci:sealed/web:latest --signer image.pub --enroll \
     --mount name=data,key=kbs:///lab/volume-key/data,path=/srv/data";
+/// A volume whose sectors have MACs.
+const SAFE: &str = "--mount name=safe,key=kbs:///lab/volume-key/safe,path=/srv/safe --volume safe=safe.vol";
 
 fn holds(file: &Path, text: &str) -> Result<bool> {
     Ok(Command::new("grep").args(["-qaF", text]).arg(file).status()?.success())
@@ -38,7 +40,7 @@ fn data_set(world: &World) -> Result<String> {
 /// The first life: everything is there, and ends with the machine being killed without warning.
 fn first(world: &World, set: &str) -> Result<()> {
     let mut command = world.command(&format!(
-        "{RUN} --volume data=data.vol --mount {set} --volume set=set.vol \
+        "{RUN} --volume data=data.vol {SAFE} --mount {set} --volume set=set.vol \
          --scratch 1G --mount name=tmp,kind=ephemeral,path=/work,owner=7:8 --scratch tmp=300M \
          --secret env=GREETING,resource=kbs:///lab/config/greeting \
          --secret file=/run/secrets/greeting,resource=kbs:///lab/config/greeting,mode=0440,owner=7:8 --"
@@ -51,6 +53,8 @@ fn first(world: &World, set: &str) -> Result<()> {
          df -P -m /work | awk 'NR == 2 {{ print \"work\", ($2 > 200 && $2 < 310) ? \"disk\" : $2 }}'; \
          stat -c 'work %u %g' /work; \
          dd if=/dev/urandom of=/large bs=1M count=20 2>/dev/null; cp /large /work/large; cmp /large /work/large && echo same; \
+         dd if=/dev/zero of=/srv/safe/large bs=1M count=20 conv=fsync 2>/dev/null; \
+         echo safe-words | dd of=/srv/safe/words conv=fsync 2>/dev/null; \
          echo {WRITTEN} | dd of=/srv/data/file conv=fsync 2>/dev/null && echo {DONE}; sleep 600"
     );
     command.args(["sh", "-c", &script]).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -99,18 +103,37 @@ fn second(world: &World, set: &str) -> Result<()> {
     let midst = (blob.len() / 2) & !4095;
     blob[midst + 17] ^= 1;
     fs::write(world.path("changed.vol"), blob)?;
+    change_file_with_macs(&world.path("safe.vol"))?;
     let script = "cat /srv/data/file; echo more >> /srv/data/file; \
         df -P -m /srv/data | awk 'NR == 2 { print \"data\", ($2 > 300) ? \"grown\" : $2 }'; \
-        cat /srv/set/words; cat /srv/set/deep/large > /dev/null || echo unreadable";
+        cat /srv/set/words; cat /srv/set/deep/large > /dev/null || echo unreadable; \
+        cat /srv/safe/words; cat /srv/safe/large > /dev/null || echo damage-is-noticed";
     let mut command = world.command(&format!(
-        "{RUN} --volume data=data.vol --mount {set} --volume set=changed.vol --timeline --"
+        "{RUN} --volume data=data.vol {SAFE} --mount {set} --volume set=changed.vol --timeline --"
     ));
     let ended = World::ended(command.args(["sh", "-c", script]))?;
     let said = format!("{}{}", ended.out, ended.err);
-    for part in [WRITTEN, "data grown", SEALED, "unreadable", "grown from 67108864 to "] {
+    for part in [
+        WRITTEN,
+        "data grown",
+        SEALED,
+        "unreadable",
+        "grown from 67108864 to ",
+        "safe-words",
+        "damage-is-noticed",
+    ] {
         ensure!(said.contains(part), "{part:?} is not in\n{said}");
     }
     refused(&ended, "volume.corrupt")
+}
+
+/// Changes bytes in the midst of the data, most of which is one large file's.
+fn change_file_with_macs(volume: &Path) -> Result<()> {
+    let mut bytes = fs::read(volume)?;
+    for at in (30 << 20..34 << 20).step_by(64 << 10) {
+        bytes[at] ^= 1;
+    }
+    fs::write(volume, bytes).context("the volume cannot be changed")
 }
 
 fn refused(outcome: &Outcome, code: &str) -> Result<()> {
@@ -127,6 +150,9 @@ fn refused(outcome: &Outcome, code: &str) -> Result<()> {
 fn volumes_outlast_a_killed_guest_and_grow_and_old_copies_and_changed_bytes_are_refused() -> Result<()> {
     let Some(world) = World::enter() else { return Ok(()) };
     world.done("volume create data --size 64M --file data.vol --key kbs:///lab/volume-key/data")?;
+    world.done(
+        "volume create safe --size 32M --file safe.vol --key kbs:///lab/volume-key/safe --integrity hmac-sha256",
+    )?;
     fs::copy(world.path("data.vol"), world.path("made.vol"))?;
     let set = data_set(&world)?;
     first(&world, &set)?;
