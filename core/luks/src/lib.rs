@@ -23,6 +23,7 @@ mod generation;
 mod make;
 mod metadata;
 mod open;
+mod superblock;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ pub use error::LuksError;
 pub use generation::{Generation, GenerationKey, MARK, RECORDS, Record, insecure_newest};
 pub use make::{DATA_OFFSET, Making, make};
 pub use open::{Unlocked, Volume, read};
+pub use superblock::{SUPERBLOCK, provided_sectors};
 
 /// The length of the volume's key: two AES-256 keys.
 pub const KEY: usize = coffer_core_seal::xts::KEY;

@@ -8,14 +8,11 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 
 use coffer_core_ext4::{self as ext4, Journal, Making};
-use coffer_core_luks::TAG;
+use coffer_core_luks::{SUPERBLOCK, provided_sectors};
 use coffer_core_secret::Secret;
-use coffer_sys_dm::{IntegrityTable, Mapped, map_authenticated, map_integrity, unmap};
+use coffer_sys_dm::{IntegrityTable, Mapped, forget_cached, map_authenticated, map_integrity, unmap};
 
 use crate::VolumeError;
-
-/// The superblock's room (Linux, drivers/md/dm-integrity.c, `SB_SECTORS`).
-const SUPERBLOCK: usize = 4096;
 
 /// Whether the volume is made anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,28 +77,16 @@ fn provided(name: &str, part: &IntegrityTable) -> Result<u64, VolumeError> {
     let failed = |source| VolumeError::Disk { name: name.to_owned(), step: "reading", source };
     let mut bytes = [0; SUPERBLOCK];
     let mut file = File::open(&part.device).map_err(failed)?;
+    // Who formatted it was the kernel, past what it cached.
+    forget_cached(&file).map_err(failed)?;
     let length = file.seek(SeekFrom::End(0)).map_err(failed)?;
     file.seek(SeekFrom::Start(part.offset.saturating_mul(512)))
         .and_then(|_| file.read_exact(&mut bytes))
         .map_err(failed)?;
     let room = (length / 512).saturating_sub(part.offset);
-    sectors_of(&bytes, part.sector_size)
+    provided_sectors(&bytes, part.sector_size)
         .filter(|sectors| *sectors <= room)
         .ok_or_else(|| VolumeError::NotFormatted { name: name.to_owned() })
-}
-
-/// `struct superblock` of dm-integrity: magic, version, the interleave's logarithm, the MAC's length, journal sections,
-/// sectors, flags, the logarithm of a sector's length in units of 512.
-fn sectors_of(bytes: &[u8; SUPERBLOCK], sector_size: u32) -> Option<u64> {
-    let tag = bytes.get(10..)?.first_chunk::<2>().map(|tag| u16::from_le_bytes(*tag))?;
-    let sectors = bytes.get(16..)?.first_chunk::<8>().map(|sectors| u64::from_le_bytes(*sectors))?;
-    let unit = u64::from(sector_size) / 512;
-    let logarithm = u32::from(*bytes.get(28)?);
-    let fits = bytes.starts_with(b"integrt\0")
-        && u32::from(tag) == TAG
-        && 1_u64.checked_shl(logarithm) == Some(unit);
-    let whole = sectors.checked_div(unit)?.checked_mul(unit)?;
-    (fits && whole > 0).then_some(whole)
 }
 
 /// Makes the file system. What is not written here has no valid MAC; a file system without need reads nothing of it.
@@ -137,27 +122,10 @@ mod tests {
     fn superblock() -> [u8; SUPERBLOCK] {
         let mut bytes = [0; SUPERBLOCK];
         bytes[..8].copy_from_slice(b"integrt\0");
-        bytes[8] = 4;
-        bytes[10..12].copy_from_slice(&32_u16.to_le_bytes());
-        bytes[16..24].copy_from_slice(&100_003_u64.to_le_bytes());
+        bytes[10] = 32;
+        bytes[16..24].copy_from_slice(&100_000_u64.to_le_bytes());
         bytes[28] = 3;
         bytes
-    }
-
-    #[test]
-    fn superblock_says_whole_sectors_of_the_volume_s_length_with_its_macs() {
-        assert_eq!(sectors_of(&superblock(), 4096), Some(100_000));
-        assert_eq!(sectors_of(&superblock(), 512), None, "of another length");
-        for (at, value) in [(0, 0), (10, 48), (11, 1), (28, 0), (28, 64), (28, 255)] {
-            let mut other = superblock();
-            other[at] = value;
-            assert_eq!(sectors_of(&other, 4096), None, "{at}");
-        }
-        let mut none = superblock();
-        none[16..24].fill(0);
-        assert_eq!(sectors_of(&none, 4096), None);
-        none[16..24].fill(0xff);
-        assert!(sectors_of(&none, 4096).is_some_and(|sectors| sectors.is_multiple_of(8)));
     }
 
     #[test]

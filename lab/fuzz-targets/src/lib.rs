@@ -60,7 +60,7 @@ pub use signed_cbor::{cbor, cca_token, corim, nitro_document};
 pub use sigstore::{sigstore_bundle, sigstore_trust_root};
 pub use store::store_backup;
 pub use streams::{sealed_stream, stream_envelope, stream_manifest};
-pub use volumes::luks2_header;
+pub use volumes::{luks2_header, volume_superblocks};
 pub use wrapping::{hadoop_kms_call, transit_call, wrapping_record};
 
 /// A target with inputs to begin from.
@@ -164,4 +164,5 @@ targets! {
     stream_envelope: streams::envelope_seeds,
     stream_manifest: streams::manifest_seeds,
     luks2_header: volumes::header_seeds,
+    volume_superblocks: volumes::superblock_seeds,
 }

@@ -6,6 +6,9 @@ use crate::key::LogonKey;
 use crate::table::Target;
 use crate::verity::path;
 use crate::{Access, DmError, Mapped};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 /// The key of AES-256-XTS, then that of HMAC-SHA-256.
@@ -38,6 +41,18 @@ pub fn map_integrity(name: &str, table: &IntegrityTable) -> Result<Mapped, DmErr
     let parameters = parameters(table).ok_or_else(|| invalid(name, "the device's path has white space"))?;
     let target = Target { kind: "integrity", sectors: table.sectors, parameters: &parameters };
     Control::open()?.map(name, table.access, &target)
+}
+
+/// Lets the next read of an open device come from the device: a mapping writes past what the kernel cached of it.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn forget_cached(device: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the call; the call takes numbers and touches no memory of ours.
+    match unsafe { libc::posix_fadvise(device.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
 }
 
 /// Maps a device that decrypts and checks what [`map_integrity`] gave, and encrypts what is written. A sector that is not

@@ -23,7 +23,7 @@ mod verity;
 
 pub use crypt::{CryptTable, VolumeTable, map_crypt, map_scratch, map_volume};
 pub use error::DmError;
-pub use integrity::{IntegrityTable, map_authenticated, map_integrity};
+pub use integrity::{IntegrityTable, forget_cached, map_authenticated, map_integrity};
 pub use loopdev::{Loop, LoopOptions, attach_loop};
 pub use status::verity_is_corrupt;
 pub use verity::{VerityTable, map_verity};
