@@ -13,6 +13,6 @@ mod message;
 
 pub use frame::{Frame, FrameError, FrameReader, Kind, MAX_FRAME};
 pub use message::{
-    BlobReply, BlobRequest, Event, ImageSource, Input, Network, Open, Refusal, RunRequest, Winsize,
-    volume_serial,
+    BlobReply, BlobRequest, Event, ImageSource, Input, Network, Open, Refusal, RunRequest, SCRATCH_SERIAL,
+    Winsize, volume_serial,
 };

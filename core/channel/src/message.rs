@@ -147,6 +147,9 @@ pub struct Refusal {
     pub attempt: Option<String>,
 }
 
+/// The serial number of the disk on which a guest may put what outlasts nothing: its container's writable layer.
+pub const SCRATCH_SERIAL: &str = "coffer-scratch";
+
 /// The serial number of the disk by which a host attaches a volume of init-data: `vol-` and its name.
 #[must_use]
 pub fn volume_serial(name: &str) -> String {

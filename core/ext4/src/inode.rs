@@ -1,7 +1,7 @@
 //! Inodes and directories (ext4 documentation, "Index Nodes", "Directory Entries", "The Contents of inode.i_block").
 
 use crate::layout::{INODE, Layout};
-use crate::{BLOCK, Fields, Making};
+use crate::{BLOCK, Fields, Journal, Making};
 
 const ROOT: u32 = 2;
 pub(crate) const JOURNAL: u32 = 8;
@@ -16,7 +16,8 @@ pub(crate) fn table(making: &Making<'_>, layout: &Layout) -> Vec<u8> {
     let root = Inode { mode: 0o40755, links: 3, owner: making.owner, blocks: 1, start: layout.root_block() };
     let lost = Inode { mode: 0o40700, links: 2, owner: (0, 0), blocks: 1, start: layout.lost_block() };
     let mut table = Fields::new(BLOCK);
-    for (number, inode) in [(ROOT, root), (JOURNAL, journal(layout)), (LOST_AND_FOUND, lost)] {
+    let journal = (making.journal == Journal::Kept).then(|| (JOURNAL, journal(layout)));
+    for (number, inode) in [(ROOT, root), (LOST_AND_FOUND, lost)].into_iter().chain(journal) {
         let at = (number as usize).saturating_sub(1).saturating_mul(INODE);
         table.put(at, &inode.encode(making.time));
     }

@@ -1,6 +1,6 @@
 //! Where things are: block groups, their descriptors and bitmaps (ext4 documentation, "Block Groups").
 
-use crate::{BLOCK, Fields};
+use crate::{BLOCK, Fields, Journal};
 
 pub(crate) const BLOCKS_PER_GROUP: u32 = 32768;
 pub(crate) const INODE: usize = 256;
@@ -28,17 +28,18 @@ pub(crate) struct Layout {
 )]
 impl Layout {
     /// For a size within the bounds.
-    pub(crate) fn new(size: u64) -> Self {
+    pub(crate) fn new(size: u64, journal: Journal) -> Self {
         let blocks = u32::try_from(size / BLOCK as u64).unwrap_or(u32::MAX >> 1);
         let mut layout = Self {
             blocks,
             groups: blocks.div_ceil(BLOCKS_PER_GROUP),
             // One inode for 16 KiB.
             inodes_per_group: (blocks.min(BLOCKS_PER_GROUP) / 4).next_multiple_of(INODES_PER_BLOCK),
-            journal_blocks: match blocks {
-                0..32768 => 1024,
-                32768..262_144 => 4096,
-                _ => 8192,
+            journal_blocks: match (journal, blocks) {
+                (Journal::None, _) => 0,
+                (Journal::Kept, 0..32768) => 1024,
+                (Journal::Kept, 32768..262_144) => 4096,
+                (Journal::Kept, _) => 8192,
             },
             descriptor_blocks: 0,
         };

@@ -1,7 +1,8 @@
-//! A maker of empty ext4 file systems (Linux, Documentation/filesystems/ext4): pure blocks, no files, no randomness.
+//! A maker of empty ext4 file systems (Linux, Documentation/filesystems/ext4): pure blocks, no files, no randomness; and
+//! a reader of how large one is.
 //!
 //! INVARIANT: no block that is not written here is relied on; under a volume's encryption it is noise. Left out:
-//! reading, growing, `metadata_csum` and `64bit`.
+//! reading files, growing, `metadata_csum` and `64bit`.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![cfg_attr(
@@ -23,6 +24,7 @@ mod tests;
 use std::io;
 
 use layout::Layout;
+pub use superblock::{Extent, extent};
 
 /// A block's length in bytes.
 pub const BLOCK: usize = 4096;
@@ -46,6 +48,17 @@ pub struct Making<'a> {
     pub time: u32,
     /// User and group of the root directory.
     pub owner: (u32, u32),
+    /// Whether what is written outlasts a machine that is killed.
+    pub journal: Journal,
+}
+
+/// Whether a file system has a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Journal {
+    /// It has: it is whole again after a machine that was killed.
+    Kept,
+    /// It has none: it is faster, and nobody opens it a second time.
+    None,
 }
 
 /// Why no file system is made.
@@ -79,7 +92,7 @@ pub fn make(making: &Making<'_>, put: &mut dyn FnMut(u64, &[u8]) -> io::Result<(
     if making.label.len() > 16 {
         return Err(MakeError::Label { found: making.label.len() });
     }
-    let layout = Layout::new(making.size);
+    let layout = Layout::new(making.size, making.journal);
     let descriptors = layout.descriptors(&making.uuid);
     for group in 0..layout.groups {
         let first = layout.first_block(group);

@@ -17,11 +17,17 @@ fn making(size: u64) -> Making<'static> {
         label: "data",
         time: 1_700_000_000,
         owner: (1000, 100_000),
+        journal: Journal::Kept,
     }
 }
 
 /// A sparse file with a file system. Small ones are full of noise before, as a hole under encryption is.
 fn file(size: u64) -> tempfile::NamedTempFile {
+    file_with(&making(size))
+}
+
+fn file_with(making: &Making<'_>) -> tempfile::NamedTempFile {
+    let size = making.size;
     let mut file = tempfile::NamedTempFile::new().unwrap();
     if size <= 64 * MIB {
         let noise: Vec<u8> = (0..MIB).map(|i| (i.wrapping_mul(2_654_435_761) >> 7) as u8).collect();
@@ -29,7 +35,7 @@ fn file(size: u64) -> tempfile::NamedTempFile {
     }
     file.as_file().set_len(size).unwrap();
     let mut seen = HashSet::new();
-    make(&making(size), &mut |block, bytes| {
+    make(making, &mut |block, bytes| {
         assert!(bytes.len() == BLOCK && seen.insert(block), "block {block}");
         assert!((block + 1) * BLOCK as u64 <= size, "block {block}");
         file.seek(SeekFrom::Start(block * BLOCK as u64))?;
@@ -70,6 +76,38 @@ fn file_systems_of_all_sizes_are_clean() {
             assert!(dump.contains(text), "{size}: {text} is in {dump}");
         }
     }
+}
+
+#[test]
+fn file_systems_without_a_journal_are_clean_and_say_so() {
+    for size in [8 * MIB, 64 * MIB, 1024 * MIB] {
+        let file = file_with(&Making { journal: Journal::None, ..making(size) });
+        let Some((clean, report)) = e2fs("e2fsck", &["-fn"], file.path()) else { return };
+        assert!(clean, "{size}: {report}");
+        let (shown, dump) = e2fs("dumpe2fs", &["-h"], file.path()).unwrap();
+        assert!(shown && !dump.contains("has_journal") && !dump.contains("Journal inode"), "{dump}");
+    }
+}
+
+#[test]
+fn extent_is_read_from_a_file_system_s_first_bytes_and_from_nothing_else() {
+    use std::io::Read;
+    let file = file(64 * MIB);
+    let mut start = vec![0; 2048];
+    std::fs::File::open(file.path()).unwrap().read_exact(&mut start).unwrap();
+    assert_eq!(extent(&start), Some(Extent { block: 4096, blocks: 64 * MIB / 4096 }));
+    assert_eq!(extent(&start).unwrap().bytes(), 64 * MIB);
+    // With the feature 64bit the upper half counts.
+    let mut wide = start.clone();
+    wide[1024 + 96] |= 0x80;
+    wide[1024 + 336] = 1;
+    assert_eq!(extent(&wide).unwrap().blocks, (1 << 32) + 64 * MIB / 4096);
+    for (at, value) in [(1024 + 56, 0), (1024 + 24, 7), (1024 + 27, 1)] {
+        let mut other = start.clone();
+        other[at] = value;
+        assert_eq!(extent(&other), None, "{at}");
+    }
+    assert_eq!(extent(&start[..2047]), None);
 }
 
 #[test]

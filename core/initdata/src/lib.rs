@@ -31,8 +31,9 @@ use serde::Deserialize;
 
 pub use builder::Builder;
 pub use config::{
-    AllowedContainer, Attestation, Broker, ConfigError, GuestConfig, Permission, RegistryAccess, Rollback,
-    SignatureRule, Volume, VolumeAccess,
+    AllowedContainer, Attestation, Broker, ConfigError, Ephemeral, GuestConfig, Overlay, Permission,
+    Persistent, RegistryAccess, Rollback, Scratch, SealedData, Secret, SecretFile, SecretPlace, SecretSource,
+    SignatureRule, Volume, VolumeAccess, VolumeKind,
 };
 pub use framing::{DISK_HEADER, DISK_SECTOR};
 

@@ -30,6 +30,7 @@ fn config() -> GuestConfig {
                 signers: vec![KEY.into()],
                 args: Some(vec!["-c".into(), "echo \"it's '''\\n'''\"\n\tend".into()]),
                 env: vec!["A=1".into()],
+                secrets: secrets(),
                 resources: vec!["kbs:///default/config/1".into(), "kbs:///default/config/2".into()],
                 evidence: Permission::Allowed,
                 stdin: Permission::Allowed,
@@ -43,29 +44,102 @@ fn config() -> GuestConfig {
                 args: None,
                 env: vec![],
                 resources: vec![],
+                secrets: vec![],
                 evidence: Permission::Denied,
                 stdin: Permission::Denied,
                 terminal: Permission::Allowed,
             },
         ],
-        volumes: vec![volume()],
+        volumes: vec![volume(), scratch(), sealed()],
+        scratch: Scratch { overlay: Overlay::Disk },
     }
+}
+
+fn secrets() -> Vec<Secret> {
+    let resource = || SecretSource::Resource("kbs:///default/db/password".into());
+    let file = SecretFile { path: "/run/secrets/db".into(), mode: 0o440, owner: (7, 8) };
+    vec![
+        Secret { source: resource(), place: SecretPlace::Env("DB_PASSWORD".into()) },
+        Secret { source: SecretSource::Sealed("sealed.a.b.c".into()), place: SecretPlace::Env("B".into()) },
+        Secret { source: resource(), place: SecretPlace::File(file) },
+    ]
+}
+
+#[test]
+fn secrets_have_one_source_and_one_place_that_nothing_else_has() {
+    let text = config().to_toml().unwrap();
+    let parse = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        GuestConfig::parse(&text.replacen(from, to, 1)).map_err(|error| error.code())
+    };
+    let (malformed, value, contradiction) =
+        ("init-data.coffer.malformed", "init-data.container.value", "init-data.container.contradiction");
+    for (from, to, expected) in [
+        ("sealed = \"sealed.a.b.c\"", "", malformed),
+        ("sealed = \"sealed.a.b.c\"", "sealed = \"sealed.a.b.c\"\nresource = \"kbs:///a/b/c\"", malformed),
+        ("env = \"B\"", "", malformed),
+        ("env = \"B\"", "env = \"B\"\nfile = \"/x\"", malformed),
+        ("env = \"B\"", "env = \"B\"\nmode = \"0400\"", malformed),
+        ("mode = \"0440\"", "mode = \"440\"", malformed),
+        ("mode = \"0440\"", "mode = \"4755\"", malformed),
+        ("owner = \"7:8\"", "owner = \"a:b\"", malformed),
+        ("sealed = \"sealed.a.b.c\"", "sealed = \"hunter2\"", value),
+        ("resource = \"kbs:///default/db/password\"", "resource = \"kbs:///a\"", value),
+        ("env = \"B\"", "env = \"B=1\"", value),
+        ("env = \"B\"", "env = \"\"", value),
+        ("/run/secrets/db", "run/secrets/db", value),
+        ("/run/secrets/db", "/proc/1/environ", value),
+        ("/run/secrets/db", "/etc/hosts", value),
+        ("env = \"B\"", "env = \"DB_PASSWORD\"", contradiction),
+        ("env = \"B\"", "env = \"A\"", contradiction),
+        ("env = \"B\"", "file = \"/run/secrets\"", contradiction),
+        ("/run/secrets/db", "/srv/data/db", contradiction),
+        ("/run/secrets/db", "/srv", contradiction),
+    ] {
+        assert_eq!(parse(from, to), Err(expected), "{from} {to}");
+    }
+    let read = parse("mode = \"0440\"\nowner = \"7:8\"\n", "").unwrap();
+    let file = read.containers[0].secrets[2].file().unwrap();
+    assert_eq!((file.mode, file.owner), (0o400, (0, 0)), "its owner may read it, unless it is said");
+    let nobody = GuestConfig { attestation: Attestation::InsecureNone, volumes: vec![], ..config() };
+    assert_eq!(nobody.check().unwrap_err().code(), contradiction);
 }
 
 fn volume() -> Volume {
     Volume {
         name: "data".into(),
-        key: "kbs:///default/volume-key/data".into(),
         path: "/srv/data".into(),
+        kind: persistent("kbs:///default/volume-key/data"),
+    }
+}
+
+fn persistent(key: &str) -> VolumeKind {
+    VolumeKind::Persistent(Persistent {
+        key: key.into(),
         rollback: Rollback::Detected,
         access: VolumeAccess::ReadWrite,
-    }
+    })
+}
+
+fn scratch() -> Volume {
+    let kind = VolumeKind::Ephemeral(Ephemeral { owner: (1000, 100) });
+    Volume { name: "tmp".into(), path: "/tmp".into(), kind }
+}
+
+fn sealed() -> Volume {
+    let data = SealedData {
+        key: "kbs:///default/data-key/set".into(),
+        root_hash: Digest::sha256(b"root"),
+        salt: [7; 32],
+        data_blocks: 12,
+    };
+    Volume { name: "set".into(), path: "/srv/set".into(), kind: VolumeKind::Sealed(data) }
 }
 
 #[test]
 fn volumes_that_cannot_be_mounted_as_they_are_written_are_refused() {
     let second =
-        Volume { name: "b".into(), key: "kbs:///default/volume-key/b".into(), path: "/b".into(), ..volume() };
+        Volume { name: "b".into(), path: "/b".into(), kind: persistent("kbs:///default/volume-key/b") };
     let check = |volume: Volume| GuestConfig { volumes: vec![self::volume(), volume], ..config() }.check();
     let short = || second.clone();
     assert_eq!(check(short()), Ok(()));
@@ -73,8 +147,12 @@ fn volumes_that_cannot_be_mounted_as_they_are_written_are_refused() {
         Volume { name: "data".into(), ..short() },
         Volume { name: "a/b".into(), ..short() },
         Volume { name: "seventeen-letters".into(), ..short() },
-        Volume { key: volume().key, ..short() },
-        Volume { key: "kbs:///a/b".into(), ..short() },
+        Volume { kind: volume().kind, ..short() },
+        Volume { kind: persistent("kbs:///a/b"), ..short() },
+        sealed_with(&|data| data.key = "kbs:///default/volume-key/data".into()),
+        sealed_with(&|data| data.data_blocks = 0),
+        sealed_with(&|data| data.data_blocks = (1 << 32) + 1),
+        sealed_with(&|data| data.root_hash = Digest::zero(Algorithm::Sha384)),
         Volume { path: "b".into(), ..short() },
         Volume { path: "/".into(), ..short() },
         Volume { path: "/b/../c".into(), ..short() },
@@ -88,8 +166,47 @@ fn volumes_that_cannot_be_mounted_as_they_are_written_are_refused() {
         assert_eq!(check(volume).map_err(|error| error.code()), Err("init-data.volume.value"), "{shown}");
     }
     assert_eq!(check(Volume { path: "/srv/database".into(), ..short() }), Ok(()));
-    let nobody = GuestConfig { attestation: Attestation::InsecureNone, ..config() };
+    let nobody = GuestConfig { volumes: vec![sealed()], attestation: Attestation::InsecureNone, ..config() };
     assert_eq!(nobody.check(), Err(ConfigError::VolumeWithoutAttestation));
+    // A disk whose key is drawn in the guest needs nobody.
+    assert_eq!(GuestConfig { volumes: vec![scratch()], containers: vec![], ..nobody }.check(), Ok(()));
+}
+
+fn sealed_with(change: &dyn Fn(&mut SealedData)) -> Volume {
+    let mut volume = sealed();
+    if let VolumeKind::Sealed(data) = &mut volume.kind {
+        change(data);
+    }
+    volume
+}
+
+#[test]
+fn members_of_another_kind_of_volume_and_missing_ones_are_refused() {
+    let text = config().to_toml().unwrap();
+    let parse = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        GuestConfig::parse(&text.replacen(from, to, 1)).map_err(|error| error.code())
+    };
+    // A volume of before there were kinds is a persistent one.
+    assert_eq!(parse("kind = \"persistent\"\n", ""), Ok(config()));
+    for (from, to) in [
+        ("rollback = \"detected\"\n", ""),
+        ("key = \"kbs:///default/volume-key/data\"\n", ""),
+        ("kind = \"persistent\"", "kind = \"ephemeral\""),
+        ("kind = \"ephemeral\"", "kind = \"ephemeral\"\nkey = \"kbs:///a/b/c\""),
+        ("kind = \"ephemeral\"", "kind = \"other\""),
+        ("owner = \"1000:100\"", "owner = \"root\""),
+        ("owner = \"1000:100\"", "owner = \"01000:100\""),
+        ("kind = \"sealed\"", "kind = \"sealed\"\naccess = \"read-write\""),
+        ("data-blocks = 12\n", ""),
+        ("salt = \"0707", "salt = \"07"),
+        ("root-hash = \"", "root-hash = \"sha256:"),
+        ("overlay = \"disk\"", "overlay = \"network\""),
+        ("overlay = \"disk\"", "overlay = \"disk\"\nsize = 1"),
+        ("overlay = \"disk\"\n", ""),
+    ] {
+        assert_eq!(parse(from, to), Err("init-data.coffer.malformed"), "{from} {to}");
+    }
 }
 
 fn built() -> InitData {
@@ -257,6 +374,7 @@ fn only_what_is_named_insecure_runs_without_a_broker() {
     let mut config = config();
     config.broker = None;
     config.volumes.clear();
+    config.containers[0].secrets.clear();
     config.attestation = Attestation::InsecureNone;
     assert_eq!(GuestConfig::parse(&config.to_toml().unwrap()).unwrap(), config);
 }

@@ -11,8 +11,10 @@ use zeroize::Zeroizing;
 use crate::{KEY, LuksError};
 
 pub(crate) const STRIPES: usize = 4000;
-/// The stripes' bytes; a multiple of 512.
-pub(crate) const LENGTH: usize = STRIPES * KEY;
+/// A key's stripes' bytes; for both lengths of keys a multiple of 512.
+pub(crate) const fn length(key: usize) -> usize {
+    STRIPES.saturating_mul(key)
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hash {
@@ -71,14 +73,14 @@ pub(crate) fn open(
     kdf: &Pbkdf2,
     af_hash: Hash,
     passphrase: &[u8],
+    key: usize,
     mut area: Zeroizing<Vec<u8>>,
-) -> Result<Secret<[u8; KEY]>, LuksError> {
+) -> Result<Zeroizing<Vec<u8>>, LuksError> {
     let cipher = kdf.cipher(passphrase)?;
     cipher.decrypt_sectors(Sectors::SMALL, 0, &mut area).map_err(|_| LuksError::Library)?;
-    let (mixed, last) = mix(af_hash, &area);
-    let mut key = Zeroizing::new([0; KEY]);
-    key.iter_mut().zip(mixed.iter().zip(last)).for_each(|(to, (a, b))| *to = a ^ b);
-    Ok(Secret::new(*key))
+    let (mut mixed, last) = mix(af_hash, key, &area);
+    mixed.iter_mut().zip(last).for_each(|(to, from)| *to ^= from);
+    Ok(mixed)
 }
 
 /// Splits a key into an area whose bytes are random but for the last stripe, and encrypts it.
@@ -86,12 +88,13 @@ pub(crate) fn close(
     kdf: &Pbkdf2,
     af_hash: Hash,
     passphrase: &[u8],
-    key: &Secret<[u8; KEY]>,
+    key: &[u8],
     mut area: Zeroizing<Vec<u8>>,
 ) -> Result<Zeroizing<Vec<u8>>, LuksError> {
-    let (mixed, _) = mix(af_hash, &area);
-    let last = area.last_chunk_mut::<KEY>().ok_or(LuksError::Library)?;
-    let both = mixed.iter().zip(key.expose());
+    let (mixed, _) = mix(af_hash, key.len(), &area);
+    let at = area.len().checked_sub(key.len()).ok_or(LuksError::Library)?;
+    let last = area.get_mut(at..).ok_or(LuksError::Library)?;
+    let both = mixed.iter().zip(key);
     last.iter_mut().zip(both).for_each(|(to, (a, b))| *to = a ^ b);
     let cipher = kdf.cipher(passphrase)?;
     cipher.encrypt_sectors(Sectors::SMALL, 0, &mut area).map_err(|_| LuksError::Library)?;
@@ -99,10 +102,10 @@ pub(crate) fn close(
 }
 
 /// All stripes but the last, mixed; and the last.
-fn mix(hash: Hash, area: &[u8]) -> (Zeroizing<[u8; KEY]>, &[u8]) {
-    let (first, last) = area.split_at_checked(area.len().saturating_sub(KEY)).unwrap_or_default();
-    let mut mixed = Zeroizing::new([0; KEY]);
-    for stripe in first.as_chunks::<KEY>().0 {
+fn mix(hash: Hash, key: usize, area: &[u8]) -> (Zeroizing<Vec<u8>>, &[u8]) {
+    let (first, last) = area.split_at_checked(area.len().saturating_sub(key)).unwrap_or_default();
+    let mut mixed = Zeroizing::new(vec![0; key]);
+    for stripe in first.chunks_exact(key.max(1)) {
         mixed.iter_mut().zip(stripe).for_each(|(to, from)| *to ^= from);
         diffuse(hash, &mut mixed);
     }
@@ -110,7 +113,7 @@ fn mix(hash: Hash, area: &[u8]) -> (Zeroizing<[u8; KEY]>, &[u8]) {
 }
 
 /// Replaces each hash-sized piece by the hash of its number and itself.
-fn diffuse(hash: Hash, block: &mut [u8; KEY]) {
+fn diffuse(hash: Hash, block: &mut [u8]) {
     let algorithm = hash.digest();
     for (number, piece) in (0_u32..).zip(block.chunks_mut(algorithm.output_len())) {
         let mut context = digest::Context::new(algorithm);

@@ -6,15 +6,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::LuksError;
 use crate::area::{Hash, Pbkdf2};
 use crate::binary::Header;
+use crate::{KEY, LuksError, MAC_KEY};
 
 /// Most iterations that are waited for: some seconds. What a host writes must not keep a guest busy for hours.
 const MOST_ITERATIONS: u32 = 10_000_000;
 /// The format has at most 32 key slots (specification, 3.2).
 const MOST_SLOTS: usize = 32;
 pub(crate) const CIPHER: &str = "aes-xts-plain64";
+/// The MAC of each sector, in `cryptsetup`'s words: `--integrity hmac-sha256`.
+pub(crate) const INTEGRITY: &str = "hmac(sha256)";
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Metadata {
@@ -78,9 +80,18 @@ pub(crate) struct Segment {
     #[serde(default)]
     pub(crate) sector_size: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) integrity: Option<serde_json::Value>,
+    pub(crate) integrity: Option<Integrity>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) flags: Vec<String>,
+}
+
+/// A segment's `integrity` (specification, 3.3).
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Integrity {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) journal_encryption: String,
+    pub(crate) journal_integrity: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -114,7 +125,6 @@ pub(crate) struct Requirements {
 pub(crate) struct Slot {
     pub(crate) kdf: Pbkdf2,
     pub(crate) af_hash: Hash,
-    pub(crate) stripes: usize,
     pub(crate) offset: u64,
 }
 
@@ -127,6 +137,8 @@ pub(crate) struct Accepted {
     pub(crate) offset: u64,
     pub(crate) sector: u32,
     pub(crate) keyslots_end: u64,
+    /// The volume's key's bytes: with integrity, the MAC's key stands behind the cipher's.
+    pub(crate) key: usize,
 }
 
 /// Reads the JSON area, and refuses what is not accepted.
@@ -141,6 +153,7 @@ pub(crate) fn accept(header: &Header) -> Result<Accepted, LuksError> {
         return Err(LuksError::not_accepted("segments", "one", &metadata.segments.len().to_string()));
     };
     let (offset, sector) = check_segment(segment)?;
+    let key = check_integrity(segment)?;
     let areas = header.size.saturating_mul(2);
     let keyslots_end = areas
         .checked_add(size("the key slots' size", &metadata.config.keyslots_size)?)
@@ -164,7 +177,7 @@ pub(crate) fn accept(header: &Header) -> Result<Accepted, LuksError> {
             argon2 = true;
             continue;
         }
-        slots.push(check_slot(slot, areas, keyslots_end)?);
+        slots.push(check_slot(slot, key, areas, keyslots_end)?);
     }
     match (slots.is_empty(), argon2) {
         (true, true) => return Err(LuksError::Argon2),
@@ -175,7 +188,7 @@ pub(crate) fn accept(header: &Header) -> Result<Accepted, LuksError> {
     if digest.len() < 20 {
         return Err(malformed("the digest is short"));
     }
-    Ok(Accepted { slots, check, digest, offset, sector, keyslots_end })
+    Ok(Accepted { slots, check, digest, offset, sector, keyslots_end, key })
 }
 
 fn check_segment(segment: &Segment) -> Result<(u64, u32), LuksError> {
@@ -184,7 +197,6 @@ fn check_segment(segment: &Segment) -> Result<(u64, u32), LuksError> {
     // With another first tweak, a part of the volume would decrypt as if it were the whole.
     expect("first tweak", "0", &segment.iv_tweak)?;
     expect("size", "dynamic", &segment.size)?;
-    expect("integrity", "none", if segment.integrity.is_some() { "some" } else { "none" })?;
     expect("segment flags", "none", segment.flags.first().map_or("none", |flag| flag))?;
     if ![512, 4096].contains(&segment.sector_size) {
         return Err(LuksError::not_accepted("sector size", "512 or 4096", &segment.sector_size.to_string()));
@@ -196,8 +208,18 @@ fn check_segment(segment: &Segment) -> Result<(u64, u32), LuksError> {
     }
 }
 
-fn check_slot(slot: &Keyslot, from: u64, to: u64) -> Result<Slot, LuksError> {
-    expect("a key of", "64", &slot.key_size.to_string())?;
+/// The length of the volume's key: that of the cipher, and with integrity also that of the MAC.
+fn check_integrity(segment: &Segment) -> Result<usize, LuksError> {
+    let Some(integrity) = &segment.integrity else { return Ok(KEY) };
+    expect("integrity", INTEGRITY, &integrity.kind)?;
+    expect("an encrypted journal", "none", &integrity.journal_encryption)?;
+    expect("an authenticated journal", "none", &integrity.journal_integrity)?;
+    Ok(KEY.saturating_add(MAC_KEY))
+}
+
+fn check_slot(slot: &Keyslot, key: usize, from: u64, to: u64) -> Result<Slot, LuksError> {
+    let size_of_key = if key == KEY { "64" } else { "96" };
+    expect("a key of", size_of_key, &slot.key_size.to_string())?;
     expect("anti-forensic type", "luks1", &slot.af.kind)?;
     expect("anti-forensic stripes", "4000", &slot.af.stripes.to_string())?;
     expect("a key slot's area of type", "raw", &slot.area.kind)?;
@@ -207,13 +229,12 @@ fn check_slot(slot: &Keyslot, from: u64, to: u64) -> Result<Slot, LuksError> {
     let (offset, length) =
         (size("an area's offset", &slot.area.offset)?, size("an area's size", &slot.area.size)?);
     let inside = offset >= from && offset.checked_add(length).is_some_and(|end| end <= to);
-    if !inside || length < crate::area::LENGTH as u64 {
+    if !inside || length < crate::area::length(key) as u64 {
         return Err(LuksError::Malformed("a key slot is not within the key slots' area".into()));
     }
     Ok(Slot {
         kdf: pbkdf2(&slot.kdf.hash, slot.kdf.iterations, &slot.kdf.salt)?,
         af_hash: Hash::named(&slot.af.hash)?,
-        stripes: crate::area::STRIPES,
         offset,
     })
 }

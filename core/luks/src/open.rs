@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::generation::RECORDS;
 use crate::metadata::{self, Accepted};
-use crate::{KEY, LEAST_PASSPHRASE, LuksError, area, binary};
+use crate::{Integrity, KEY, LEAST_PASSPHRASE, LuksError, MAC_KEY, area, binary};
 
 /// A volume's header that was read and accepted. Nothing in it is authenticated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,20 @@ pub struct Volume {
 pub struct Unlocked {
     /// The key of AES-256-XTS: the first half encrypts data, the second tweaks.
     pub key: Secret<[u8; KEY]>,
+    /// The key of each sector's HMAC-SHA-256, if the volume has integrity.
+    pub mac: Option<Secret<[u8; MAC_KEY]>>,
+}
+
+impl Unlocked {
+    /// From the bytes of a volume's key: the cipher's, then the MAC's.
+    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
+        let (key, mac) = bytes.split_first_chunk::<KEY>()?;
+        let mac = match mac {
+            [] => None,
+            mac => Some(Secret::new(<[u8; MAC_KEY]>::try_from(mac).ok()?)),
+        };
+        Some(Self { key: Secret::new(*key), mac })
+    }
 }
 
 /// Reads and checks a header: the newer of the two that are valid.
@@ -58,6 +72,12 @@ impl Volume {
         self.accepted.sector
     }
 
+    /// Whether each sector has a MAC, which dm-integrity keeps beside it.
+    #[must_use]
+    pub const fn integrity(&self) -> Integrity {
+        if self.accepted.key > KEY { Integrity::HmacSha256 } else { Integrity::None }
+    }
+
     /// How many key slots can be tried.
     #[must_use]
     pub const fn slots(&self) -> usize {
@@ -87,14 +107,14 @@ impl Volume {
             return Err(LuksError::ShortKey { found: passphrase.len() });
         }
         for slot in &self.accepted.slots {
-            let mut bytes = Zeroizing::new(vec![0; slot.stripes.saturating_mul(KEY)]);
+            let mut bytes = Zeroizing::new(vec![0; area::length(self.accepted.key)]);
             volume.seek(SeekFrom::Start(slot.offset))?;
             volume.read_exact(&mut bytes)?;
-            let key = area::open(&slot.kdf, slot.af_hash, passphrase, bytes)?;
+            let key = area::open(&slot.kdf, slot.af_hash, passphrase, self.accepted.key, bytes)?;
             let mut digest = vec![0; self.accepted.digest.len().min(64)];
-            self.accepted.check.derive(key.expose(), &mut digest)?;
+            self.accepted.check.derive(&key, &mut digest)?;
             if Secret::new(digest).equals(&self.accepted.digest) {
-                return Ok(Unlocked { key });
+                return Unlocked::of(&key).ok_or(LuksError::Library);
             }
         }
         Err(LuksError::WrongKey { slots: self.slots() })

@@ -26,9 +26,13 @@ fn counting() -> impl FnMut(&mut [u8]) -> Result<(), LuksError> {
     }
 }
 
-fn made() -> (Vec<u8>, Made) {
+fn made() -> (Vec<u8>, Unlocked) {
+    made_with(Integrity::None)
+}
+
+fn made_with(integrity: Integrity) -> (Vec<u8>, Unlocked) {
     let mut volume = Cursor::new(Vec::new());
-    let making = Making { uuid: UUID, label: "data", passphrase: &passphrase() };
+    let making = Making { uuid: UUID, label: "data", passphrase: &passphrase(), integrity };
     let made = make(&making, &mut counting(), &mut volume).unwrap();
     let mut bytes = volume.into_inner();
     bytes.resize(DATA_OFFSET as usize + 4096, 0);
@@ -134,6 +138,39 @@ fn volume_with_argon2_alone_is_refused_and_says_what_to_run() {
     let error = opened(&with_json(made().0, json.0, json.1)).err().unwrap();
     assert_eq!(error.code(), "volume.argon2");
     assert!(error.to_string().contains("cryptsetup luksConvertKey --pbkdf pbkdf2"));
+}
+
+#[test]
+fn volume_with_integrity_has_a_longer_key_and_says_so() {
+    let (bytes, made) = made_with(Integrity::HmacSha256);
+    let volume = read(&mut Cursor::new(&bytes)).unwrap();
+    assert_eq!(volume.integrity(), Integrity::HmacSha256);
+    let opened = opened(&bytes).unwrap();
+    assert!(opened.key.equals(made.key.expose()));
+    assert!(opened.mac.unwrap().equals(made.mac.unwrap().expose()));
+    let plain = self::made();
+    assert!(plain.1.mac.is_none());
+    assert_eq!(read(&mut Cursor::new(&plain.0)).unwrap().integrity(), Integrity::None);
+    let cases = [
+        ("\"type\":\"hmac(sha256)\"", "\"type\":\"none\"", "integrity"),
+        ("\"journal_encryption\":\"none\"", "\"journal_encryption\":\"cbc(aes)\"", "an encrypted journal"),
+        ("\"key_size\":96", "\"key_size\":64", "a key of"),
+        ("\"size\":\"385024\"", "\"size\":\"258048\"", "not within"),
+    ];
+    for (from, to, reason) in cases {
+        let error = self::opened(&with_json(bytes.clone(), from, to)).err().map(|error| error.to_string());
+        assert!(error.as_ref().is_some_and(|error| error.contains(reason)), "{to}: {error:?}");
+    }
+}
+
+#[test]
+fn cryptsetup_reads_and_opens_a_volume_with_integrity() {
+    let (_folder, volume, key) = place();
+    std::fs::write(&volume, made_with(Integrity::HmacSha256).0).unwrap();
+    let Some((shown, dump)) = cryptsetup(&["luksDump"], &volume) else { return };
+    assert!(shown && dump.contains("integrity: hmac(sha256)"), "{dump}");
+    let (opens, why) = cryptsetup(&["open", "--test-passphrase", &key], &volume).unwrap();
+    assert!(opens, "{why}");
 }
 
 #[test]

@@ -1,4 +1,12 @@
-//! What the guest itself takes of its memory.
+//! What the guest itself takes of its memory, and what it leaves to the workload.
+
+use std::path::Path;
+
+use coffer_sys_mount::{Flags, bound_tmpfs};
+
+use crate::boot::IMAGES;
+use crate::refusal;
+use crate::stop::Stop;
 
 /// Memory in use, in KiB: all of it less what could be had without swapping.
 pub(crate) fn used_kib() -> Option<u64> {
@@ -12,6 +20,14 @@ const RESERVE: u64 = 48 << 20;
 /// content is in memory already and is not counted again.
 pub(crate) fn for_workload() -> Option<u64> {
     limit(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+/// Bounds what the workload may write beside its volumes to half of the memory that it may have, so that a full disk is
+/// what it meets, and not the end of all memory.
+pub(crate) fn bound_writes() -> Result<(), Stop> {
+    let Some(most) = for_workload() else { return Ok(()) };
+    bound_tmpfs(Path::new(IMAGES), Flags::NO_DEVICES, most / 2)
+        .map_err(|why| refusal("container.setup", why.to_string(), "Start the machine again."))
 }
 
 fn limit(meminfo: &str) -> Option<u64> {

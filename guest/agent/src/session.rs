@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use coffer_core_channel::{ImageSource, Kind, Open, RunRequest};
 use coffer_core_digest::Digest;
-use coffer_core_initdata::{Attestation, Volume};
+use coffer_core_initdata::{Attestation, Overlay, Scratch, Volume};
 use coffer_guest_attest::{
     Broker, Devices, KeyClient, Keys, MachineSource, Patience, RecordError, RuntimeEvent,
 };
@@ -16,7 +16,7 @@ use coffer_guest_hub::{Hub, refuse_sealed};
 use coffer_guest_images::{
     BlobSource, Found, ImageError, ImageFault, ImageStore, Prepared, Progress, Registry, RegistryAccess,
 };
-use coffer_guest_volumes::{Mounted, VolumeError};
+use coffer_guest_volumes::{Mounted, mount_scratch};
 
 use crate::boot::{IMAGES, Machine};
 use crate::channel::Link;
@@ -26,6 +26,8 @@ use crate::outbox::{Orders, Outbox};
 use crate::stop::Stop;
 use crate::{memory, network, refusal, relay};
 
+/// Where the files of secrets lie: a file system in memory, whatever the writable layer is on.
+const SECRETS: &str = "/run/coffer-secrets";
 /// Most processes and threads of the workload.
 const MOST_PROCESSES: u64 = 4096;
 
@@ -52,15 +54,19 @@ pub(crate) async fn run(
         network::configure(network).await?;
     }
     let access = RegistryAccess::of(&owner.init_data)?;
-    let volumes = owner.config.volumes.clone();
+    let (volumes, scratch) = (owner.config.volumes.clone(), owner.config.scratch);
     let keys = attest(machine, owner, outbox).await?;
     let (source, disks) = source(&request, link, &access, keys.as_deref()).await?;
     let found = Found::fetch(&*source).await?;
     let authorized = authorize(&admitted, &found)?;
     outbox.step("gate", pinned(authorized.get()));
-    let store = ImageStore::new(PathBuf::from(IMAGES).join("image"), disks, keys.clone());
+    let place = writable_place(scratch, outbox).await?;
+    let store = ImageStore::new(place, disks, keys.clone());
     let prepared = store.prepare(&*source, &found, &authorized, outbox).await?;
     let Prepared { root, mut process, integrity } = prepared;
+    if scratch.overlay == Overlay::Memory {
+        memory::bound_writes()?;
+    }
     let mounted = open_volumes(&volumes, &root, keys.as_deref(), outbox).await?;
     match keys {
         None => refuse_sealed(&process.env)?,
@@ -69,6 +75,10 @@ pub(crate) async fn run(
             let container = authorized.get();
             let hub = Arc::new(Hub::new(keys, container.resources.clone(), container.evidence));
             process.env = hub.unseal_environment(process.env).await?;
+            if !container.secrets.is_empty() {
+                process.env = hub.deliver(&container.secrets, process.env, &root, Path::new(SECRETS)).await?;
+                outbox.step("secrets", format!("{} put in place", container.secrets.len()));
+            }
             serve_hub(hub).await?;
         }
     }
@@ -99,14 +109,22 @@ async fn open_volumes(
     keys: Option<&dyn Keys>,
     outbox: &Outbox,
 ) -> Result<Mounted, Stop> {
-    match keys {
-        _ if volumes.is_empty() => Ok(Mounted::default()),
-        None => Err(VolumeError::NoKeys.into()),
-        Some(keys) => {
-            let told = |line| outbox.step("volume", line);
-            Ok(Mounted::open(volumes, root, keys, &told).await?)
+    let told = |line| outbox.step("volume", line);
+    Ok(Mounted::open(volumes, root, keys, &told).await?)
+}
+
+/// Where the image is made ready, and what the workload changes of it lies.
+async fn writable_place(scratch: Scratch, outbox: &Outbox) -> Result<PathBuf, Stop> {
+    let place = match scratch.overlay {
+        Overlay::Memory => PathBuf::from(IMAGES),
+        Overlay::Disk => {
+            let disk = Path::new(IMAGES).join("scratch");
+            let size = mount_scratch(&disk).await?;
+            outbox.step("scratch", format!("{size} bytes of a disk, under a key that was drawn here"));
+            disk
         }
-    }
+    };
+    Ok(place.join("image"))
 }
 
 /// The run stream's first frame.

@@ -11,7 +11,7 @@ mod tests;
 
 use coffer_core_channel::{Input, RunRequest, Winsize};
 use coffer_core_digest::Digest;
-use coffer_core_initdata::{AllowedContainer, GuestConfig, Permission};
+use coffer_core_initdata::{AllowedContainer, GuestConfig, Permission, Secret};
 use coffer_core_protocol::uri::ResourcePath;
 
 pub use error::GateError;
@@ -85,6 +85,8 @@ pub struct Container {
     pub terminal: Option<Winsize>,
     /// The resources that the workload may ask for, and no others.
     pub resources: Vec<ResourcePath>,
+    /// The secrets that are put into its environment and files.
+    pub secrets: Vec<Secret>,
     /// Whether the workload may have evidence and token.
     pub evidence: Permission,
 }
@@ -144,6 +146,7 @@ impl Admitted<'_> {
             input: self.request.input,
             terminal: self.request.terminal,
             resources: decide::resources(&entry.resources)?,
+            secrets: entry.secrets.clone(),
             evidence: entry.evidence,
         }))
     }

@@ -46,6 +46,7 @@ fn entry(signers: Vec<String>, digest: Option<Digest>) -> AllowedContainer {
         args: Some(vec!["serve".into(), "--port=80".into()]),
         env: vec!["A=1".into(), "B=2".into()],
         resources: Vec::new(),
+        secrets: vec![],
         evidence: Permission::Denied,
         stdin: Permission::Denied,
         terminal: Permission::Denied,
@@ -58,6 +59,7 @@ fn gate(containers: Vec<AllowedContainer>) -> Gate {
         broker: None,
         containers,
         volumes: vec![],
+        scratch: Default::default(),
     })
 }
 

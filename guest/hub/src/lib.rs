@@ -7,6 +7,7 @@
 
 mod answer;
 mod api;
+mod deliver;
 #[cfg(test)]
 mod tests;
 mod unseal;

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::{Hub, refuse_sealed, serve};
 
 /// Has one secret and echoes runtime data.
-struct OneSecret;
+pub(crate) struct OneSecret;
 
 impl Keys for OneSecret {
     fn resource<'a>(&'a self, path: &'a ResourcePath) -> Pending<'a, SecretBytes> {
@@ -69,7 +69,7 @@ fn vector(member: &str) -> serde_json::Value {
     vectors[member].clone()
 }
 
-fn sealed(member: &str) -> String {
+pub(crate) fn sealed(member: &str) -> String {
     vector(member).as_str().expect("a text").to_owned()
 }
 

@@ -8,19 +8,32 @@ use coffer_core_secret::SecretBytes;
 use crate::Hub;
 use crate::unseal_error::UnsealError;
 
+/// Who says that the resources behind a sealed secret may be had.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// Init-data's list of what the workload may ask for.
+    InResources,
+    /// The sealed text, which stands in init-data itself.
+    ByItself,
+}
+
 impl Hub {
     /// Opens a sealed secret: fetches the signer's key, verifies, fetches what is named, opens.
     ///
     /// # Errors
     /// When anything of it is refused; the secret is then nowhere.
     pub async fn unseal(&self, text: &str) -> Result<SecretBytes, UnsealError> {
+        self.open(text, Named::InResources).await
+    }
+
+    pub(crate) async fn open(&self, text: &str, named: Named) -> Result<SecretBytes, UnsealError> {
         let sealed = Unverified::parse(text)?;
         let key = match sealed.key_id() {
-            KeyId::Resource(path) => signer_key(self.named(path).await?.expose())?,
+            KeyId::Resource(path) => signer_key(self.named(path, named).await?.expose())?,
             KeyId::File(name) => return Err(UnsealError::KeyFile { name: name.clone() }),
         };
         let sealed = sealed.verify(&key)?;
-        let resource = self.named(sealed.resource()).await?;
+        let resource = self.named(sealed.resource(), named).await?;
         Ok(sealed.open(resource)?)
     }
 
@@ -42,10 +55,14 @@ impl Hub {
     }
 
     /// A resource of the broker, if init-data names it.
-    async fn named(&self, path: &ResourcePath) -> Result<SecretBytes, UnsealError> {
-        if !self.resources.contains(path) {
+    async fn named(&self, path: &ResourcePath, named: Named) -> Result<SecretBytes, UnsealError> {
+        if named == Named::InResources && !self.resources.contains(path) {
             return Err(UnsealError::Denied { uri: path.to_uri() });
         }
+        self.fetch(path).await
+    }
+
+    pub(crate) async fn fetch(&self, path: &ResourcePath) -> Result<SecretBytes, UnsealError> {
         let value = self.keys.resource(path).await;
         value.map_err(|why| UnsealError::Resource { uri: path.to_uri(), why })
     }
@@ -67,7 +84,7 @@ pub fn refuse_sealed(entries: &[String]) -> Result<(), UnsealError> {
     }
 }
 
-fn variable(name: &str, secret: &SecretBytes) -> Result<String, UnsealError> {
+pub(crate) fn variable(name: &str, secret: &SecretBytes) -> Result<String, UnsealError> {
     match std::str::from_utf8(secret.expose()) {
         Ok(text) if !text.contains('\0') => Ok(format!("{name}={text}")),
         _ => Err(UnsealError::NotText),

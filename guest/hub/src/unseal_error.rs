@@ -3,6 +3,7 @@
 use coffer_core_channel::Refusal;
 use coffer_core_sealed_secret::SealedSecretError;
 use coffer_guest_attest::AttestError;
+use coffer_sys_mount::MountError;
 use hyper::StatusCode;
 
 /// Why a sealed secret is not opened.
@@ -24,7 +25,7 @@ pub enum UnsealError {
         uri: String,
     },
     /// The broker did not give a resource that is needed.
-    #[error("the sealed secret needs {uri}: {why}")]
+    #[error("the secret needs {uri}: {why}")]
     Resource {
         /// The resource.
         uri: String,
@@ -39,6 +40,33 @@ pub enum UnsealError {
         /// Why not.
         why: Box<UnsealError>,
     },
+    /// A secret cannot be put where init-data wants it.
+    #[error("the secret for {place}: {why}")]
+    Delivery {
+        /// The variable or file.
+        place: String,
+        /// Why not.
+        why: Box<UnsealError>,
+    },
+    /// The address is none.
+    #[error("{uri:?} is no address of a resource: {why}")]
+    Address {
+        /// As it is written.
+        uri: String,
+        /// Why not.
+        why: String,
+    },
+    /// The image has something else at the path.
+    #[error(
+        "nothing can be put at {path}: a part of the path is no folder in the image, or the file is none"
+    )]
+    Place {
+        /// Where.
+        path: String,
+    },
+    /// The kernel.
+    #[error("{0}")]
+    Mount(MountError),
     /// The secret is no value that a variable can have.
     #[error("the secret is not text without NUL, so no variable of an environment can hold it")]
     NotText,
@@ -48,6 +76,10 @@ pub enum UnsealError {
 }
 
 impl UnsealError {
+    pub(crate) fn at(place: &str, why: Self) -> Self {
+        Self::Delivery { place: place.to_owned(), why: Box::new(why) }
+    }
+
     /// What workload or host is told.
     #[must_use]
     pub fn refusal(&self) -> Refusal {
@@ -65,6 +97,15 @@ impl UnsealError {
             Self::NotText => ("sealed-secret.not-text", "Let the workload post it to /cdh/unseal instead."),
             Self::NoBroker => ("sealed-secret.no-broker", "Name a broker in init-data, and measure again."),
             Self::Resource { why, .. } => return Refusal { message: self.to_string(), ..why.refusal() },
+            Self::Delivery { why, .. } => return Refusal { message: self.to_string(), ..why.refusal() },
+            Self::Address { .. } => {
+                ("secret.address", "Write the resource's address as kbs:///repository/type/tag in init-data.")
+            }
+            Self::Place { .. } => (
+                "secret.path",
+                "Name another path in init-data, or take the link or folder out of the image.",
+            ),
+            Self::Mount(_) => ("secret.file", "Start the machine again."),
             Self::Variable { why, .. } => return Refusal { message: self.to_string(), ..why.refusal() },
         };
         Refusal {

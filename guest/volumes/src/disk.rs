@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use coffer_core_channel::volume_serial;
-use coffer_core_initdata::{Volume, VolumeAccess};
-use coffer_core_luks::{Generation, GenerationKey, LuksError, RECORDS, Record, Unlocked, read};
+use coffer_core_initdata::VolumeAccess;
+use coffer_core_luks::{Generation, GenerationKey, Integrity, LuksError, RECORDS, Record, Unlocked, read};
 use coffer_core_secret::SecretBytes;
-use coffer_sys_dm::{Access, Mapped, VolumeTable, map_volume};
+use coffer_sys_dm::{Access, IntegrityTable, Mapped, VolumeTable, map_volume};
 use coffer_sys_mount::block_device_by_serial;
 
 use crate::VolumeError;
+use crate::integrity::{self, Content};
 
 /// How long an attached disk may take to come up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,25 +39,25 @@ pub(crate) struct Opened {
 
 impl Disk {
     /// Finds the disk that the host attached, and reads its header.
-    pub(crate) fn find(volume: &Volume) -> Result<Self, VolumeError> {
-        let serial = volume_serial(&volume.name);
+    pub(crate) fn find(name: &str, access: VolumeAccess) -> Result<Self, VolumeError> {
+        let serial = volume_serial(name);
         let found = block_device_by_serial(&serial, PATIENCE);
-        let path = found.map_err(|why| VolumeError::Missing { name: volume.name.clone(), serial, why })?;
-        Self::at(volume, path)
+        let path = found.map_err(|why| VolumeError::Missing { name: name.to_owned(), serial, why })?;
+        Self::at(name, access, path)
     }
 
     /// Reads the header of a disk or file.
-    pub(crate) fn at(volume: &Volume, path: PathBuf) -> Result<Self, VolumeError> {
-        let name = volume.name.clone();
+    pub(crate) fn at(name: &str, access: VolumeAccess, path: PathBuf) -> Result<Self, VolumeError> {
+        let name = name.to_owned();
         let failed = |step| {
             let name = name.clone();
             move |source| VolumeError::Disk { name, step, source }
         };
-        let writable = volume.access == VolumeAccess::ReadWrite;
+        let writable = access == VolumeAccess::ReadWrite;
         let mut file = File::options().read(true).write(writable).open(&path).map_err(failed("opening"))?;
         let length = file.seek(SeekFrom::End(0)).map_err(failed("measuring"))?;
         let header = read(&mut file).map_err(|why| VolumeError::Luks { name: name.clone(), why })?;
-        Ok(Self { name, access: volume.access, path, file, header, length })
+        Ok(Self { name, access, path, file, header, length })
     }
 
     pub(crate) fn unlock(mut self, key: &SecretBytes) -> Result<Opened, VolumeError> {
@@ -67,6 +68,10 @@ impl Disk {
 }
 
 impl Opened {
+    pub(crate) fn name(&self) -> &str {
+        &self.disk.name
+    }
+
     fn luks(&self) -> impl Fn(LuksError) -> VolumeError {
         |why| VolumeError::Luks { name: self.disk.name.clone(), why }
     }
@@ -103,24 +108,30 @@ impl Opened {
             .map_err(self.io("writing the generation to"))
     }
 
-    /// Maps what is decrypted as a device.
-    pub(crate) fn map(&self) -> Result<Mapped, VolumeError> {
-        let header = &self.disk.header;
-        let size = u64::from(header.sector_size()).max(SECTOR);
-        let data = self.disk.length.saturating_sub(header.data_offset());
-        let whole = data.checked_div(size).unwrap_or_default().saturating_mul(size);
-        let table = VolumeTable {
-            device: self.disk.path.clone(),
-            offset: header.data_offset() / SECTOR,
-            sectors: whole / SECTOR,
-            sector_size: header.sector_size(),
-            access: match self.disk.access {
-                VolumeAccess::ReadWrite => Access::ReadWrite,
-                VolumeAccess::ReadOnly => Access::ReadOnly,
-            },
+    /// Maps what is decrypted, the topmost device first.
+    pub(crate) fn map(&self, content: Content) -> Result<Vec<Mapped>, VolumeError> {
+        let access = match self.disk.access {
+            VolumeAccess::ReadWrite => Access::ReadWrite,
+            VolumeAccess::ReadOnly => Access::ReadOnly,
         };
-        let name = format!("coffer-vol-{}", self.disk.name);
-        map_volume(&name, &table, self.unlocked.key.expose())
-            .map_err(|why| VolumeError::Map { name: self.disk.name.clone(), why })
+        let (name, header) = (&self.disk.name, &self.disk.header);
+        let (device, sector_size) = (self.disk.path.clone(), header.sector_size());
+        let offset = header.data_offset() / SECTOR;
+        let size = u64::from(sector_size).max(SECTOR);
+        let data = self.disk.length.saturating_sub(header.data_offset());
+        let sectors = data.checked_div(size).unwrap_or_default().saturating_mul(size) / SECTOR;
+        if let Some(mac) = &self.unlocked.mac {
+            let both = SecretBytes::new([&self.unlocked.key.expose()[..], &mac.expose()[..]].concat());
+            let part = IntegrityTable { device, offset, sectors, sector_size, access };
+            return integrity::map(name, &part, both.expose(), content);
+        }
+        let table = VolumeTable { device, offset, sectors, sector_size, access };
+        map_volume(&format!("coffer-vol-{name}"), &table, self.unlocked.key.expose())
+            .map(|mapped| vec![mapped])
+            .map_err(|why| VolumeError::Map { name: name.clone(), why })
+    }
+
+    pub(crate) const fn integrity(&self) -> Integrity {
+        self.disk.header.integrity()
     }
 }

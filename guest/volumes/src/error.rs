@@ -114,6 +114,58 @@ pub enum VolumeError {
         /// Why.
         why: MountError,
     },
+    /// The host shortened it.
+    #[error("volume {name:?} was shortened: it has {found} bytes, and what is in it takes {expected}")]
+    Shrunk {
+        /// The volume.
+        name: String,
+        /// The bytes that it had.
+        expected: u64,
+        /// The bytes that it has.
+        found: u64,
+    },
+    /// No file system fits.
+    #[error("volume {name:?} has {found} bytes, which is too small for a file system")]
+    TooSmall {
+        /// The volume.
+        name: String,
+        /// Its bytes.
+        found: u64,
+    },
+    /// It would be written over.
+    #[error(
+        "volume {name:?} is ephemeral in init-data, and the disk holds a LUKS volume, which would be lost"
+    )]
+    NotEmpty {
+        /// The volume.
+        name: String,
+    },
+    /// There is no scratch disk.
+    #[error("init-data puts the writable layer on a scratch disk, and the host attached none: {why}")]
+    NoScratch {
+        /// What was found.
+        why: MountError,
+    },
+    /// Other bytes than were sealed.
+    #[error("volume {name:?} holds other bytes than were sealed, or init-data pins another root")]
+    Corrupt {
+        /// The volume.
+        name: String,
+    },
+    /// The key is not the data set's.
+    #[error("the key of volume {name:?} does not open it: {why}")]
+    SealedKey {
+        /// The volume.
+        name: String,
+        /// Why.
+        why: String,
+    },
+    /// There are no MACs.
+    #[error("volume {name:?} has no superblock of dm-integrity, or one that is not its own")]
+    NotFormatted {
+        /// The volume.
+        name: String,
+    },
     /// The image has something else at the path.
     #[error("volume {name:?} cannot be mounted at {path}: a part of the path is no folder in the image")]
     Place {
@@ -143,6 +195,13 @@ impl VolumeError {
             Self::Map { .. } => "volume.map",
             Self::Mount { .. } => "volume.mount",
             Self::Place { .. } => "volume.path",
+            Self::Shrunk { .. } => "volume.shrunk",
+            Self::TooSmall { .. } => "volume.too-small",
+            Self::NotEmpty { .. } => "volume.not-empty",
+            Self::NoScratch { .. } => "scratch.missing",
+            Self::Corrupt { .. } => "volume.corrupt",
+            Self::NotFormatted { .. } => "volume.not-formatted",
+            Self::SealedKey { .. } => "volume.wrong-key",
         }
     }
 
@@ -158,7 +217,10 @@ impl VolumeError {
             Self::Missing { name, serial, .. } => {
                 expected = Some(format!("a disk with the serial number {serial}"));
                 return self.told(
-                    &format!("Start it with `coffer run --volume {name}=FILE`, or take the volume out of init-data."),
+                    &format!(
+                        "Start it with `coffer run --volume {name}=FILE` (an ephemeral one: `--scratch {name}=SIZE`), or \
+                         take the volume out of init-data."
+                    ),
                     expected,
                     None,
                 );
@@ -188,11 +250,28 @@ impl VolumeError {
             }
             Self::CounterReply { .. } => "Use a broker of the same version as the guest.",
             Self::NoNext { .. } => "Start the machine again.",
-            Self::Map { .. } => "Build the guest again: its kernel needs dm-crypt.",
+            Self::Map { .. } => "Build the guest again: its kernel needs dm-crypt and dm-verity.",
             Self::Mount { .. } => {
                 "Check the volume's file system. A volume that is opened read-only must have been closed, or be \
                  opened once for writing."
             }
+            Self::Shrunk { expected: had, found: has, .. } => {
+                expected = Some(format!("{had} bytes or more"));
+                found = Some(format!("{has} bytes"));
+                "Attach the whole file. What was cut off is lost; a copy of before still has it."
+            }
+            Self::TooSmall { .. } => "Attach a larger disk.",
+            Self::NotEmpty { .. } => "Attach another file, or write kind = \"persistent\" in init-data.",
+            Self::NoScratch { .. } => {
+                "Start it with `coffer run --scratch SIZE`, or write overlay = \"memory\" in init-data."
+            }
+            Self::Corrupt { .. } => {
+                "Attach the file as `coffer volume seal` wrote it, and pin the root that it printed."
+            }
+            Self::NotFormatted { .. } => {
+                "Attach the file as it was left. A new volume is opened first for writing, with rollback = \"detected\"."
+            }
+            Self::SealedKey { .. } => "Name the key that the data set was sealed with.",
             Self::Place { .. } => "Name another path in init-data, or take the link out of the image.",
         };
         self.told(remedy, expected, found)

@@ -1,8 +1,9 @@
-//! Persistent encrypted volumes: opened before the workload starts, closed after it ended.
+//! Volumes: opened before the workload starts, closed after it ended; and the disk under a container's writable layer.
 //!
-//! INVARIANT: a volume is mounted only if init-data names it, the broker released its key, and, where roll-back is
-//! detected, its generation agrees with the broker's counter and both were moved. Left out: making volumes, and
-//! integrity within a mount.
+//! INVARIANT: a volume is mounted only if init-data names it. One that outlasts the guest, only if the broker released
+//! its key, and, where roll-back is detected, its generation agrees with the broker's counter and both were moved; a
+//! sealed one, only under the root that init-data pins; an ephemeral one, only empty, under a key that was drawn here.
+//! Left out: making volumes that outlast the guest, and integrity within a mount that is written.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![cfg_attr(
@@ -18,20 +19,25 @@
 mod agree;
 mod disk;
 mod error;
+mod fresh;
+mod integrity;
+mod persistent;
 mod place;
+mod sealed;
+mod size;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use coffer_core_initdata::{Rollback, Volume, VolumeAccess};
-use coffer_core_protocol::counter::{Counter, MoveCounter};
+use coffer_core_initdata::{Volume, VolumeKind};
 use coffer_core_protocol::uri::{ResourcePath, ResourceUri};
+use coffer_core_secret::SecretBytes;
 use coffer_guest_attest::Keys;
-use coffer_sys_dm::{Mapped, unmap};
-use coffer_sys_mount::{Flags, mount, sync_file_system, unmount, unmount_lazily};
+use coffer_sys_dm::{Mapped, unmap, verity_is_corrupt};
+use coffer_sys_mount::{sync_file_system, unmount, unmount_lazily};
 
-use crate::disk::{Disk, Opened};
 pub use error::VolumeError;
+pub use fresh::mount_scratch;
 
 /// How long a mapping may be in use after its file system was unmounted: the container's mounts go with its last
 /// process, which the kernel tidies up after its end was told.
@@ -45,8 +51,11 @@ pub struct Mounted(Vec<One>);
 #[derive(Debug)]
 struct One {
     name: String,
-    mapped: Mapped,
+    /// What is mounted first, then what is below it.
+    mapped: Vec<Mapped>,
     target: PathBuf,
+    /// The mapping that knows whether the disk was changed, if there is one.
+    verity: Option<String>,
 }
 
 impl Mounted {
@@ -58,7 +67,7 @@ impl Mounted {
     pub async fn open(
         volumes: &[Volume],
         root: &Path,
-        keys: &dyn Keys,
+        keys: Option<&dyn Keys>,
         told: &(dyn Fn(String) + Sync),
     ) -> Result<Self, VolumeError> {
         let mut mounted = Self::default();
@@ -81,96 +90,60 @@ impl Mounted {
     /// Writes down what is still in memory, and takes all volumes away.
     ///
     /// # Errors
-    /// When a device failed to take what was written. All volumes are tried.
+    /// When a device failed to take what was written, or a sealed one gave other bytes than were sealed; whoever read
+    /// those got an I/O error. All volumes are tried.
     pub async fn close(self) -> Result<(), VolumeError> {
         let work = move || self.0.into_iter().rev().map(close).fold(Ok(()), Result::and);
         blocking("", work).await
     }
 }
 
-async fn open(volume: &Volume, root: &Path, keys: &dyn Keys) -> Result<(One, String), VolumeError> {
-    let name = volume.name.clone();
-    let uri: Result<ResourceUri, _> = volume.key.parse();
-    let path = uri.map_err(|why| VolumeError::Key { name, why: why.to_string() })?.path().clone();
-    let disk = {
-        let volume = volume.clone();
-        blocking(&volume.name.clone(), move || Disk::find(&volume)).await?
-    };
+async fn open(volume: &Volume, root: &Path, keys: Option<&dyn Keys>) -> Result<(One, String), VolumeError> {
+    match &volume.kind {
+        VolumeKind::Persistent(with) => {
+            persistent::open(volume, with, root, keys.ok_or(VolumeError::NoKeys)?).await
+        }
+        VolumeKind::Ephemeral(with) => fresh::open(volume, *with, root).await,
+        VolumeKind::Sealed(with) => sealed::open(volume, with, root, keys.ok_or(VolumeError::NoKeys)?).await,
+    }
+}
+
+/// A volume's key, and where the broker has it.
+async fn key_of(name: &str, uri: &str, keys: &dyn Keys) -> Result<(ResourcePath, SecretBytes), VolumeError> {
+    let parsed: Result<ResourceUri, _> = uri.parse();
+    let path = parsed
+        .map_err(|why| VolumeError::Key { name: name.to_owned(), why: why.to_string() })?
+        .path()
+        .clone();
     let released = keys.resource(&path).await;
-    let key =
-        released.map_err(|why| VolumeError::Broker { name: volume.name.clone(), why: Box::new(why) })?;
-    let opened = blocking(&volume.name, move || disk.unlock(&key)).await?;
-    let (opened, how) = match volume.rollback {
-        Rollback::InsecureNotDetected => (opened, "old copies are not detected".to_owned()),
-        Rollback::Detected => count(volume, &path, opened, keys).await?,
-    };
-    let (volume, root) = (volume.clone(), root.to_owned());
-    let one = blocking(&volume.name.clone(), move || map_and_mount(&volume, &opened, &root)).await?;
-    Ok((one, how))
-}
-
-/// Compares disk and broker, and moves both; the disk first, durably.
-async fn count(
-    volume: &Volume,
-    path: &ResourcePath,
-    opened: Opened,
-    keys: &dyn Keys,
-) -> Result<(Opened, String), VolumeError> {
-    let name = &volume.name;
-    let broker = |why| VolumeError::Broker { name: name.clone(), why: Box::new(why) };
-    let counter = keys.counter(path).await.map_err(broker)?;
-    let record = opened.record()?;
-    let base = agree::base(name, &record, &counter)?;
-    if volume.access == VolumeAccess::ReadOnly {
-        // Nothing changes, so there is nothing to tell apart later.
-        return Ok((opened, format!("generation {}, read only", base.number)));
-    }
-    let next = agree::next(name, &base)?;
-    let opened = blocking(name, move || opened.write_record(&next).map(|()| opened)).await?;
-    let asked = MoveCounter { from: agree::counter(&base), mark: hex::encode(next.mark) };
-    let moved: Counter = keys.move_counter(path, &asked).await.map_err(broker)?;
-    if moved != agree::counter(&next) {
-        return Err(VolumeError::CounterReply { name: name.clone() });
-    }
-    Ok((opened, format!("generation {}", next.number)))
-}
-
-fn map_and_mount(volume: &Volume, opened: &Opened, root: &Path) -> Result<One, VolumeError> {
-    let mapped = opened.map()?;
-    let mounted = mount_ext4(volume, &mapped, root);
-    let target = mounted.inspect_err(|_| {
-        // The first error is the one to tell.
-        let _first_error_counts = unmap(&mapped.name);
-    })?;
-    Ok(One { name: volume.name.clone(), mapped, target })
-}
-
-fn mount_ext4(volume: &Volume, mapped: &Mapped, root: &Path) -> Result<PathBuf, VolumeError> {
-    let target = place::make(&volume.name, root, &volume.path)?;
-    let flags = Flags::NO_DEVICES | Flags::NO_SUID;
-    let flags = match volume.access {
-        VolumeAccess::ReadWrite => flags,
-        VolumeAccess::ReadOnly => flags | Flags::READ_ONLY,
-    };
-    mount(&mapped.path.display().to_string(), &target, "ext4", flags, "")
-        .map_err(|why| VolumeError::Mount { name: volume.name.clone(), why })?;
-    Ok(target)
+    let key = released.map_err(|why| VolumeError::Broker { name: name.to_owned(), why: Box::new(why) })?;
+    Ok((path, key))
 }
 
 fn close(one: One) -> Result<(), VolumeError> {
     let failed = |why| VolumeError::Mount { name: one.name.clone(), why };
     let synced = sync_file_system(&one.target).map_err(failed);
+    let synced = match &one.verity {
+        Some(mapping) if verity_is_corrupt(mapping).is_ok_and(|corrupt| corrupt) => {
+            Err(VolumeError::Corrupt { name: one.name.clone() })
+        }
+        _ => synced,
+    };
     // Whoever still holds the mount loses its name; what was written is on the disk.
     if unmount(&one.target).is_err() {
         unmount_lazily(&one.target).map_err(failed)?;
     }
+    one.mapped.iter().fold(synced, |before, mapped| before.and(take_away(&one.name, mapped)))
+}
+
+fn take_away(name: &str, mapped: &Mapped) -> Result<(), VolumeError> {
     let until = Instant::now().checked_add(CLOSING);
     loop {
-        match unmap(&one.mapped.name) {
-            Ok(()) => return synced,
+        match unmap(&mapped.name) {
+            Ok(()) => return Ok(()),
             Err(_) if until.is_some_and(|until| Instant::now() < until) => std::thread::sleep(PAUSE),
             // It goes with the machine.
-            Err(why) => return synced.and(Err(VolumeError::Map { name: one.name, why })),
+            Err(why) => return Err(VolumeError::Map { name: name.to_owned(), why }),
         }
     }
 }

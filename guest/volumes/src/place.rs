@@ -1,36 +1,23 @@
 //! The folder that a volume is mounted on, in a root whose links are not followed.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+
+use coffer_sys_mount::folder_below;
 
 use crate::VolumeError;
 
 /// Makes the folder where there is none. No process of the container exists yet, so what is looked at stays as it is.
 pub(crate) fn make(name: &str, root: &Path, path: &str) -> Result<PathBuf, VolumeError> {
-    let failed = |step, source| VolumeError::Disk { name: name.to_owned(), step, source };
-    let mut place = root.to_owned();
-    for part in path.split('/').filter(|part| !part.is_empty()) {
-        if part == "." || part == ".." {
-            return Err(VolumeError::Place { name: name.to_owned(), path: path.to_owned() });
-        }
-        place.push(part);
-        match fs::symlink_metadata(&place) {
-            Ok(found) if found.is_dir() => {}
-            Ok(_) => return Err(VolumeError::Place { name: name.to_owned(), path: path.to_owned() }),
-            Err(why) if why.kind() == io::ErrorKind::NotFound => fs::DirBuilder::new()
-                .mode(0o755)
-                .create(&place)
-                .map_err(|why| failed("making a folder for", why))?,
-            Err(why) => return Err(failed("looking for the folder of", why)),
-        }
-    }
-    Ok(place)
+    folder_below(root, path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotADirectory => VolumeError::Place { name: name.to_owned(), path: path.to_owned() },
+        _ => VolumeError::Disk { name: name.to_owned(), step: "making the folder of", source },
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;

@@ -32,8 +32,10 @@ pub struct SandboxConfig {
     pub init_data_disk: Vec<u8>,
     /// Sealed blocks, as disks.
     pub disks: Vec<SealedDisk>,
-    /// Persistent encrypted volumes, as disks.
+    /// Volumes, as disks.
     pub volumes: Vec<VolumeDisk>,
+    /// Empty disks that go with the sandbox.
+    pub scratch: Vec<ScratchDisk>,
     /// The OCI layout whose blobs the guest may ask for.
     pub layout: Option<PathBuf>,
     /// Blobs of the host's cache that the guest may ask for. They stay in the cache while the sandbox lives.
@@ -91,8 +93,21 @@ pub enum SealedContent {
 pub struct VolumeDisk {
     /// The volume's name.
     pub name: String,
-    /// The file: ciphertext, which the guest writes.
+    /// The file: ciphertext.
     pub path: PathBuf,
+    /// Whether the guest may write it. What it only reads, several guests can have at once.
+    pub read_only: bool,
+}
+
+/// An empty disk, in a file without a name: nothing of it outlasts the machine, however that ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScratchDisk {
+    /// The ephemeral volume that it is for; none for the container's writable layer.
+    pub volume: Option<String>,
+    /// Its bytes. The file is sparse.
+    pub size: u64,
+    /// The folder whose file system holds it.
+    pub folder: PathBuf,
 }
 
 /// Where the guest's serial console goes.

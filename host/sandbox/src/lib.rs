@@ -19,8 +19,8 @@ mod rundir;
 mod sandbox;
 
 pub use config::{
-    ChannelKind, ConsoleLog, GuestFiles, INIT_DATA_SERIAL, SandboxConfig, SealedContent, SealedDisk,
-    VolumeDisk, base_command_line, disk_serial, network,
+    ChannelKind, ConsoleLog, GuestFiles, INIT_DATA_SERIAL, SandboxConfig, ScratchDisk, SealedContent,
+    SealedDisk, VolumeDisk, base_command_line, disk_serial, network,
 };
 pub use error::{SandboxError, Tail};
 pub use sandbox::{Sandbox, SandboxEvent, SandboxInput, Side, Step};

@@ -3,11 +3,12 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use coffer_core_channel::volume_serial;
+use coffer_core_channel::{SCRATCH_SERIAL, volume_serial};
 use coffer_host_cache::{Blob, Served};
 use coffer_host_vmm::{
     Accelerator, Channel, Content, Disk, Firmware, Kind, LinuxBoot, Machine, MachineError, MachineSpec, Qemu,
@@ -17,7 +18,8 @@ use coffer_host_vtpm::{RunningVtpm, Vtpm, VtpmCa};
 use tokio::runtime::Handle;
 
 use crate::config::{
-    ChannelKind, ConsoleLog, INIT_DATA_SERIAL, SandboxConfig, SealedContent, SealedDisk, disk_serial,
+    ChannelKind, ConsoleLog, INIT_DATA_SERIAL, SandboxConfig, ScratchDisk, SealedContent, SealedDisk,
+    disk_serial,
 };
 use crate::console;
 use crate::error::{SandboxError, Tail};
@@ -40,6 +42,7 @@ pub(crate) struct Parts {
     vtpm: RunningVtpm,
     _served: Vec<Served>,
     _held: Vec<Blob>,
+    _scratch: Vec<File>,
     run_dir: RunDir,
     console: PathBuf,
     keeps_console: bool,
@@ -60,7 +63,11 @@ impl Parts {
         let run_dir = RunDir::create(config.run_dir_root.as_deref())?;
         check_disk(run_dir.path())?;
         let mut steps = Vec::new();
-        let (spec, served) = machine_spec(config, run_dir.path(), runtime)?;
+        let (mut spec, served) = machine_spec(config, run_dir.path(), runtime)?;
+        let mut files = Vec::new();
+        for scratch in &config.scratch {
+            spec.disks.push(scratch_disk(scratch, &mut files)?);
+        }
         steps.push((
             "prepare",
             "private run directory, firmware variables, init-data disk".into(),
@@ -92,6 +99,7 @@ impl Parts {
             vtpm,
             _served: served,
             _held: held,
+            _scratch: files,
             run_dir,
             console,
             keeps_console,
@@ -199,6 +207,20 @@ fn disk(
     Ok(Disk { content, serial: disk_serial(&disk.digest), read_only: true })
 }
 
+/// A sparse file that has no name, so that nobody has to remove it: the machine gets its descriptor.
+fn scratch_disk(scratch: &ScratchDisk, files: &mut Vec<File>) -> Result<Disk, SandboxError> {
+    let made = || {
+        let file = tempfile::tempfile_in(&scratch.folder)?;
+        file.set_len(scratch.size.next_multiple_of(512))?;
+        Ok(file)
+    };
+    let file: File = made().map_err(SandboxError::file("make a scratch disk in", &scratch.folder))?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    files.push(file);
+    let serial = scratch.volume.as_deref().map_or(SCRATCH_SERIAL.into(), volume_serial);
+    Ok(Disk { content: Content::File(path), serial, read_only: false })
+}
+
 fn machine_spec(
     config: &SandboxConfig,
     run_dir: &Path,
@@ -228,7 +250,7 @@ fn machine_spec(
         disks.push(Disk {
             content: Content::File(path),
             serial: volume_serial(&volume.name),
-            read_only: false,
+            read_only: volume.read_only,
         });
     }
     let console = match &config.console {
@@ -306,5 +328,27 @@ fn check_disk(run_dir: &Path) -> Result<(), SandboxError> {
             available_mib,
         }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scratch_disk_is_sparse_has_its_size_and_no_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (place, mut files) = (folder.path().to_owned(), Vec::new());
+        let scratch = ScratchDisk { volume: None, size: (1 << 30) + 1, folder: place.clone() };
+        let disk = scratch_disk(&scratch, &mut files).unwrap();
+        assert_eq!((disk.serial.as_str(), disk.read_only), ("coffer-scratch", false));
+        let Content::File(path) = &disk.content else { panic!("{disk:?}") };
+        // The machine's starter opens it by this path.
+        assert_eq!(File::open(path).unwrap().metadata().unwrap().len(), (1 << 30) + 512);
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
+        let named = ScratchDisk { volume: Some("tmp".into()), ..scratch.clone() };
+        assert_eq!(scratch_disk(&named, &mut files).unwrap().serial, "vol-tmp");
+        let nowhere = ScratchDisk { folder: place.join("none"), ..scratch };
+        assert!(matches!(scratch_disk(&nowhere, &mut files), Err(SandboxError::File { .. })));
     }
 }

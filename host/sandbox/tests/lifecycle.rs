@@ -57,6 +57,7 @@ fn config(place: &Path) -> SandboxConfig {
         init_data_disk: vec![0; 512],
         disks: Vec::new(),
         volumes: vec![],
+        scratch: vec![],
         layout: None,
         documents: Vec::new(),
         network: None,

@@ -191,7 +191,8 @@ impl Line<'_> {
     }
 
     fn disk(&mut self, index: usize, disk: &Disk) {
-        let mode = if disk.read_only { "on" } else { "off" };
+        // What a guest discards of its scratch disk, the host has again.
+        let (mode, discard) = if disk.read_only { ("on", "ignore") } else { ("off", "unmap") };
         let file = match &disk.content {
             Content::File(_) => format!("file.driver=file,file.filename={}", self.next_file_set()),
             Content::Nbd(socket) => {
@@ -201,7 +202,10 @@ impl Line<'_> {
         };
         self.two(
             "-blockdev",
-            format!("driver=raw,node-name=disk{index},read-only={mode},{file},file.read-only={mode}"),
+            format!(
+                "driver=raw,node-name=disk{index},read-only={mode},discard={discard},{file},\
+                 file.read-only={mode},file.discard={discard}"
+            ),
         );
         self.two("-device", format!("virtio-blk-pci,drive=disk{index},serial={}", escape(&disk.serial)));
     }

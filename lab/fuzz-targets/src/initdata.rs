@@ -1,8 +1,9 @@
 //! Init-data, which the host carries to the guest and an attester to the broker.
 
 use coffer_core_initdata::{
-    Algorithm, AllowedContainer, Attestation, Broker, Builder, Digest, GuestConfig, InitData, Permission,
-    Rollback, SignatureRule, Volume, VolumeAccess,
+    Algorithm, AllowedContainer, Attestation, Broker, Builder, Digest, Ephemeral, GuestConfig, InitData,
+    Overlay, Permission, Persistent, Rollback, Scratch, SealedData, Secret, SecretFile, SecretPlace,
+    SecretSource, SignatureRule, Volume, VolumeAccess, VolumeKind,
 };
 
 /// Reads TOML text.
@@ -55,18 +56,46 @@ fn config() -> GuestConfig {
             args: Some(vec!["-v".into()]),
             env: vec!["A=1".into()],
             resources: vec!["kbs:///default/key/1".into()],
+            secrets: secrets(),
             evidence: Permission::Denied,
             stdin: Permission::Allowed,
             terminal: Permission::Allowed,
         }],
-        volumes: vec![Volume {
-            name: "data".into(),
-            key: "kbs:///default/volume-key/data".into(),
-            path: "/srv/data".into(),
-            rollback: Rollback::Detected,
-            access: VolumeAccess::ReadOnly,
-        }],
+        volumes: volumes(),
+        scratch: Scratch { overlay: Overlay::Disk },
     }
+}
+
+fn volumes() -> Vec<Volume> {
+    let persistent = Persistent {
+        key: "kbs:///default/volume-key/data".into(),
+        rollback: Rollback::Detected,
+        access: VolumeAccess::ReadOnly,
+    };
+    let sealed = SealedData {
+        key: "kbs:///default/data-key/set".into(),
+        root_hash: Digest::sha256(b"root"),
+        salt: [7; 32],
+        data_blocks: 9,
+    };
+    [
+        ("data", VolumeKind::Persistent(persistent)),
+        ("tmp", VolumeKind::Ephemeral(Ephemeral { owner: (1000, 100) })),
+        ("set", VolumeKind::Sealed(sealed)),
+    ]
+    .map(|(name, kind)| Volume { name: name.into(), path: format!("/srv/{name}"), kind })
+    .into()
+}
+
+fn secrets() -> Vec<Secret> {
+    let file = SecretFile { path: "/run/secrets/db".into(), mode: 0o440, owner: (7, 8) };
+    vec![
+        Secret { source: SecretSource::Sealed("sealed.a.b.c".into()), place: SecretPlace::Env("B".into()) },
+        Secret {
+            source: SecretSource::Resource("kbs:///default/db/password".into()),
+            place: SecretPlace::File(file),
+        },
+    ]
 }
 
 fn built() -> InitData {

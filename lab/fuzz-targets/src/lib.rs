@@ -62,7 +62,7 @@ pub use signed_cbor::{cbor, cca_token, corim, nitro_document};
 pub use sigstore::{sigstore_bundle, sigstore_trust_root};
 pub use store::store_backup;
 pub use streams::{sealed_stream, stream_envelope, stream_manifest};
-pub use volumes::luks2_header;
+pub use volumes::{luks2_header, volume_superblocks};
 pub use wrapping::{hadoop_kms_call, transit_call, wrapping_record};
 
 /// A target with inputs to begin from.
@@ -171,4 +171,5 @@ targets! {
     object_documents: objects::document_seeds,
     sealed_name: objects::name_seeds,
     sealed_object: objects::object_seeds,
+    volume_superblocks: volumes::superblock_seeds,
 }

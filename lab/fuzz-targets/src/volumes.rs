@@ -3,7 +3,8 @@
 use std::io::Cursor;
 
 use coffer_core_digest::Digest;
-use coffer_core_luks::{LuksError, Making, make, read};
+use coffer_core_ext4::{self as ext4, Journal, Making, extent};
+use coffer_core_luks::{Integrity, LuksError, make, provided_sectors, read};
 use coffer_core_secret::SecretBytes;
 
 const HEADER: usize = 0x4000;
@@ -24,11 +25,44 @@ pub fn luks2_header(data: &[u8]) {
     assert!(matches!(volume.unlock(&mut cursor, &short), Err(LuksError::ShortKey { .. })));
 }
 
+/// Reads what the first bytes of a volume say of its size: an ext4's superblock, and dm-integrity's.
+pub fn volume_superblocks(data: &[u8]) {
+    if let Some(extent) = extent(data) {
+        assert!(data.len() >= 2048 && (1024..=65536).contains(&extent.block));
+        assert!(extent.bytes() >= extent.blocks);
+    }
+    for (size, unit) in [(512, 1), (4096, 8)] {
+        let sectors = provided_sectors(data, size);
+        assert!(sectors.is_none_or(|sectors| sectors > 0 && sectors.is_multiple_of(unit)));
+    }
+}
+
+pub(crate) fn superblock_seeds() -> Vec<Vec<u8>> {
+    let (size, uuid, hash_seed) = (8 << 20, [3; 16], [5; 16]);
+    let making = Making { size, uuid, hash_seed, label: "", time: 0, owner: (0, 0), journal: Journal::Kept };
+    let mut first = Vec::new();
+    let kept = &mut first;
+    ext4::make(&making, &mut |block, bytes| {
+        if block == 0 {
+            *kept = bytes[..2048].to_vec();
+        }
+        Ok(())
+    })
+    .unwrap();
+    let mut macs = b"integrt\0\x04\x0f\x20\0\x10\0\0\0".to_vec();
+    macs.extend([0xa0, 0x86, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3]);
+    vec![first, macs]
+}
+
 pub(crate) fn header_seeds() -> Vec<Vec<u8>> {
+    vec![header(Integrity::None), header(Integrity::HmacSha256)]
+}
+
+fn header(integrity: Integrity) -> Vec<u8> {
     let mut volume = Cursor::new(Vec::new());
     let passphrase = SecretBytes::copy_of(&[7; 32]);
     let uuid = "1e8d6f0c-6a3a-4c0b-9e0b-6c7c1d2a3b4c";
-    let making = Making { uuid, label: "", passphrase: &passphrase };
+    let making = coffer_core_luks::Making { uuid, label: "", passphrase: &passphrase, integrity };
     make(
         &making,
         &mut |bytes| {
@@ -42,5 +76,5 @@ pub(crate) fn header_seeds() -> Vec<Vec<u8>> {
     .unwrap();
     let mut bytes = volume.into_inner();
     bytes.truncate(HEADER);
-    vec![bytes]
+    bytes
 }

@@ -28,6 +28,10 @@ pub struct CryptTable {
 /// # Errors
 /// When the key has not 64 bytes, the length is no multiple of 4096 bytes, or the kernel refuses.
 pub fn map_crypt(name: &str, table: &CryptTable, key: &[u8]) -> Result<Mapped, DmError> {
+    map_large(name, table, key, Access::ReadOnly)
+}
+
+fn map_large(name: &str, table: &CryptTable, key: &[u8], access: Access) -> Result<Mapped, DmError> {
     let invalid = |why: String| DmError::Invalid { name: name.to_owned(), why };
     if key.len() != KEY {
         return Err(invalid(format!("AES-256-XTS takes a key of {KEY} bytes, this one has {}", key.len())));
@@ -37,10 +41,10 @@ pub fn map_crypt(name: &str, table: &CryptTable, key: &[u8]) -> Result<Mapped, D
         return Err(invalid(format!("{sectors} sectors of 512 bytes are not whole sectors of 4096 bytes")));
     }
     let key = LogonKey::add(name, key)?;
-    let parameters = parameters(table, key.description())
+    let parameters = parameters(table, key.description(), access)
         .ok_or_else(|| invalid("the name or the device's path has white space".to_owned()))?;
     let target = Target { kind: "crypt", sectors: table.sectors, parameters: &parameters };
-    Control::open()?.map(name, Access::ReadOnly, &target)
+    Control::open()?.map(name, access, &target)
 }
 
 /// A LUKS2 segment of AES-256-XTS (`aes-xts-plain64`): the IV counts from 0 in units of 512 bytes, whatever a
@@ -81,6 +85,16 @@ pub fn map_volume(name: &str, table: &VolumeTable, key: &[u8]) -> Result<Mapped,
     Control::open()?.map(name, table.access, &target)
 }
 
+/// Maps a disk whose content nobody knows or keeps: it is written, and what is freed on it is told to whoever holds it.
+///
+/// The cipher is that of [`map_crypt`], and the key takes the same way.
+///
+/// # Errors
+/// As [`map_crypt`].
+pub fn map_scratch(name: &str, table: &CryptTable, key: &[u8]) -> Result<Mapped, DmError> {
+    map_large(name, table, key, Access::ReadWrite)
+}
+
 fn volume_parameters(table: &VolumeTable, key: &str) -> Option<String> {
     let device = path(&table.device)?;
     let key = path(std::path::Path::new(key))?;
@@ -89,10 +103,14 @@ fn volume_parameters(table: &VolumeTable, key: &str) -> Option<String> {
     Some(format!("aes-xts-plain64 :{KEY}:logon:{key} 0 {device} {offset}{sectors}"))
 }
 
-fn parameters(table: &CryptTable, key: &str) -> Option<String> {
+fn parameters(table: &CryptTable, key: &str, access: Access) -> Option<String> {
     let device = path(&table.device)?;
     let key = path(std::path::Path::new(key))?;
-    Some(format!("aes-xts-plain64 :{KEY}:logon:{key} 0 {device} 0 2 sector_size:4096 iv_large_sectors"))
+    let options = match access {
+        Access::ReadOnly => "2 sector_size:4096 iv_large_sectors",
+        Access::ReadWrite => "3 sector_size:4096 iv_large_sectors allow_discards",
+    };
+    Some(format!("aes-xts-plain64 :{KEY}:logon:{key} 0 {device} 0 {options}"))
 }
 
 #[cfg(test)]
@@ -103,9 +121,11 @@ mod tests {
     fn table_names_the_key_and_does_not_hold_it() {
         let table = CryptTable { device: "/dev/dm-0".into(), sectors: 80 };
         assert_eq!(
-            parameters(&table, "coffer:image").expect("parameters"),
+            parameters(&table, "coffer:image", Access::ReadOnly).expect("parameters"),
             "aes-xts-plain64 :64:logon:coffer:image 0 /dev/dm-0 0 2 sector_size:4096 iv_large_sectors"
         );
+        let scratch = parameters(&table, "coffer:image", Access::ReadWrite).expect("parameters");
+        assert!(scratch.ends_with(" 3 sector_size:4096 iv_large_sectors allow_discards"), "{scratch}");
     }
 
     #[test]

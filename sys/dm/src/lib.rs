@@ -1,7 +1,7 @@
 //! Device mapper, loop devices and kernel keys: mapping of sealed blocks.
 //!
 //! A sealed block is ciphertext under a hash tree: `map_verity` over the disk, `map_crypt` over that; a volume is
-//! ciphertext that may be written, `map_volume`. Written
+//! ciphertext that may be written, `map_volume`, with a MAC for each sector `map_authenticated` over `map_integrity`. Written
 //! against the kernel's own interface (`include/uapi/linux/dm-ioctl.h`, `loop.h`, `keyctl.h`), without libdevmapper
 //! and without udev. What holds: a key never stands in a mapping table, where `DM_TABLE_STATUS` would show it; it
 //! goes through a kernel keyring and is taken out again once the mapping has it.
@@ -14,14 +14,16 @@
 mod control;
 mod crypt;
 mod error;
+mod integrity;
 mod key;
 mod loopdev;
 mod status;
 mod table;
 mod verity;
 
-pub use crypt::{CryptTable, VolumeTable, map_crypt, map_volume};
+pub use crypt::{CryptTable, VolumeTable, map_crypt, map_scratch, map_volume};
 pub use error::DmError;
+pub use integrity::{IntegrityTable, forget_cached, map_authenticated, map_integrity};
 pub use loopdev::{Loop, LoopOptions, attach_loop};
 pub use status::verity_is_corrupt;
 pub use verity::{VerityTable, map_verity};

@@ -6,15 +6,21 @@
 #![allow(unsafe_code, reason = "kernel modules and mount attributes have no safe form")]
 
 mod attributes;
+mod below;
 mod device;
 mod early;
 mod error;
+mod grow;
 mod module;
 mod mounts;
 
 pub use attributes::{forbid_devices_below, program_on_read_only_mount};
+pub use below::{file_below, folder_below};
 pub use device::block_device_by_serial;
 pub use early::{leave_initramfs, mount_early};
 pub use error::MountError;
+pub use grow::grow_ext4;
 pub use module::{load_module, load_modules_listed_in};
-pub use mounts::{Flags, bind, make_private, mount, remount, sync_file_system, unmount, unmount_lazily};
+pub use mounts::{
+    Flags, bind, bound_tmpfs, make_private, mount, remount, sync_file_system, unmount, unmount_lazily,
+};

@@ -2,6 +2,7 @@
 
 use crate::MountError;
 use nix::mount::{MntFlags, MsFlags, umount2};
+use nix::sys::statvfs::statvfs;
 use nix::unistd::syncfs;
 use std::fs::File;
 use std::io;
@@ -75,6 +76,23 @@ pub fn remount(target: &Path, flags: Flags) -> Result<(), MountError> {
         .map_err(|e| refused("the same again with other flags".to_owned(), target, e))
 }
 
+/// Bounds how much more than now a mounted tmpfs may hold, in bytes. `flags` are those that it has.
+///
+/// # Errors
+/// As [`mount`]; also when it cannot be asked what it holds.
+pub fn bound_tmpfs(target: &Path, flags: Flags, more: u64) -> Result<(), MountError> {
+    let now = statvfs(target).map_err(|e| MountError::Path {
+        step: "measuring",
+        path: target.to_owned(),
+        source: e.into(),
+    })?;
+    let held = now.blocks().saturating_sub(now.blocks_free()).saturating_mul(now.fragment_size());
+    let data = format!("size={}", held.saturating_add(more));
+    let flags = flags.with(MsFlags::MS_REMOUNT);
+    nix::mount::mount(None::<&str>, target, None::<&str>, flags, Some(data.as_str()))
+        .map_err(|e| refused(format!("the same again with {data}"), target, e))
+}
+
 /// Cuts a mount and all below it off from other mount namespaces, both ways.
 ///
 /// # Errors
@@ -116,4 +134,28 @@ fn take_away(target: &Path, flags: MntFlags) -> Result<(), MountError> {
 
 fn refused(what: String, target: &Path, error: nix::errno::Errno) -> MountError {
     MountError::Mount { what, target: target.to_owned(), source: error.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tmpfs_takes_so_much_more_and_no_more() {
+        let place = std::env::temp_dir().join(format!("coffer-tmpfs-{}", std::process::id()));
+        std::fs::create_dir_all(&place).expect("directory");
+        if let Err(why) = mount("tmpfs", &place, "tmpfs", Flags::NO_DEVICES, "size=64m") {
+            return println!("skipped: {why}");
+        }
+        let write = |name: &str, length: usize| std::fs::write(place.join(name), vec![1; length]);
+        write("before", 1 << 20).expect("room");
+        bound_tmpfs(&place, Flags::NO_DEVICES, 1 << 20).expect("bounded");
+        let (fits, beyond) = (write("within", 1 << 19), write("beyond", 1 << 20));
+        let table = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
+        unmount(&place).expect("unmounted");
+        std::fs::remove_dir(&place).expect("removed");
+        assert!(fits.is_ok() && beyond.is_err(), "{fits:?} {beyond:?}");
+        let line = table.lines().find(|line| line.contains(&*place.to_string_lossy())).expect("a line");
+        assert!(line.contains("nodev"), "{line}");
+    }
 }

@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, bail};
 use coffer_core_channel::ImageSource;
 use coffer_core_digest::{Algorithm, Digest};
 use coffer_core_initdata::{
-    AllowedContainer, Attestation, Broker, Builder, DATA_HUB, GuestConfig, InitData, Permission,
-    RegistryAccess, SignatureRule, Volume,
+    AllowedContainer, Attestation, Broker, Builder, DATA_HUB, GuestConfig, InitData, Overlay, Permission,
+    RegistryAccess, Scratch, Secret, SignatureRule, Volume,
 };
 use coffer_core_oci::sealed::SealedBlock;
 use coffer_host_cache::{Blob, Cache, CacheError};
@@ -36,6 +36,12 @@ pub(crate) struct Wanted {
     /// A resource (kbs:///repository/type/tag) that the workload may ask the guest's local API for. Repeatable.
     #[arg(long, value_name = "URI")]
     resource: Vec<String>,
+    /// Put a secret into the workload's environment or a file before it starts. Repeatable.
+    ///
+    /// env=NAME or file=/PATH, and resource=kbs:///repository/type/tag or sealed=sealed.… (`coffer secret seal`); with a
+    /// file also mode=0400 and owner=UID:GID. The guest has the secret from the broker; this machine does not see it.
+    #[arg(long, value_name = "WORDS", value_parser = secret)]
+    secret: Vec<Secret>,
     /// Let the workload have evidence and token of its guest.
     ///
     /// With them it can attest as the guest, and so obtain everything that the broker gives this guest.
@@ -68,12 +74,30 @@ pub(crate) struct Wanted {
     /// Open a volume for the workload. Repeatable.
     ///
     /// name=NAME,key=kbs:///repository/type/tag,path=/PATH, and besides access=read-only, or
-    /// rollback=insecure-not-detected for a volume whose old copies are as good as the last one.
+    /// rollback=insecure-not-detected for a volume whose old copies are as good as the last one. With kind=ephemeral it
+    /// is an empty disk under a key that the guest draws (and owner=UID:GID); with kind=sealed, what `coffer volume
+    /// seal` printed.
     #[arg(long, value_name = "WORDS", value_parser = volume::mount)]
     mount: Vec<Volume>,
+    /// Where the workload's writable layer lies: in the guest's memory, or on a disk of the host's under a key that the
+    /// guest draws.
+    ///
+    /// An image that is not a sealed block is unpacked there, too. `coffer run --scratch SIZE` says disk, unless it is
+    /// said otherwise.
+    #[arg(long, value_enum)]
+    pub(crate) overlay: Option<Place>,
     /// Arguments instead of the image's own command.
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<String>,
+}
+
+/// Where a writable layer lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Place {
+    /// In the guest's memory: up to half of what the workload may have.
+    Memory,
+    /// On the disk that `coffer run --scratch` attaches.
+    Disk,
 }
 
 /// Write the init-data for an image.
@@ -233,12 +257,17 @@ impl Wanted {
             args: (!self.args.is_empty()).then(|| self.args.clone()),
             env: self.env.clone(),
             resources: self.resource.clone(),
+            secrets: self.secret.clone(),
             evidence: permission(self.allow_workload_evidence),
             stdin: permission(self.interactive || self.terminal),
             terminal: permission(self.terminal),
         };
-        let config =
-            GuestConfig { attestation, broker, containers: vec![container], volumes: self.mount.clone() };
+        let overlay = match self.overlay {
+            Some(Place::Disk) => Overlay::Disk,
+            Some(Place::Memory) | None => Overlay::Memory,
+        };
+        let (volumes, scratch) = (self.mount.clone(), Scratch { overlay });
+        let config = GuestConfig { attestation, broker, containers: vec![container], volumes, scratch };
         let mut builder = Builder::new(Algorithm::Sha256).guest(&config)?;
         let access = RegistryAccess {
             roots: texts(&self.registry_ca)?,
@@ -290,6 +319,22 @@ fn seen_from_guest(address: &str) -> String {
     seen
 }
 
+/// `env=…` or `file=…`, with `resource=…` or `sealed=…`. What is wrong with its values, init-data says.
+fn secret(text: &str) -> Result<Secret, String> {
+    const MEMBERS: [&str; 6] = ["resource", "sealed", "env", "file", "mode", "owner"];
+    let mut values = [const { None }; 6];
+    for word in text.split(',') {
+        let (member, value) = word.split_once('=').ok_or_else(|| format!("{word:?} has no value"))?;
+        let place = MEMBERS.iter().zip(&mut values).find(|(name, _)| **name == member);
+        let (_, place) =
+            place.ok_or_else(|| format!("{member} is not known; expected {}", MEMBERS.join(", ")))?;
+        if place.replace(value.to_owned()).is_some() {
+            return Err(format!("{member} is there twice"));
+        }
+    }
+    Ok(Secret::of(values)?)
+}
+
 fn variable(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some((name, _)) if !name.is_empty() => Ok(text.to_string()),
@@ -306,6 +351,23 @@ mod tests {
         assert_eq!(seen_from_guest("https://127.0.0.1:8443"), "https://10.0.2.2:8443");
         assert_eq!(seen_from_guest("localhost:5000/a/b:1"), "10.0.2.2:5000/a/b:1");
         assert_eq!(seen_from_guest("https://broker.example:8443"), "https://broker.example:8443");
+    }
+
+    #[test]
+    fn a_secret_has_a_source_and_a_place() {
+        for right in ["env=A,resource=kbs:///a/b/c", "sealed=sealed.a.b.c,file=/x,mode=0440,owner=1:2"] {
+            assert!(secret(right).is_ok(), "{right}");
+        }
+        for wrong in [
+            "",
+            "env=A",
+            "env=A,env=B,resource=x",
+            "env=A,resource=x,sealed=y",
+            "env=A,resource=x,mode=0400",
+            "x=y",
+        ] {
+            assert!(secret(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result, bail};
 use coffer_core_channel::{Input, Refusal, RunRequest};
 use coffer_core_initdata::InitData;
 use coffer_host_sandbox::{
-    ChannelKind, ConsoleLog, Sandbox, SandboxConfig, SandboxEvent, SandboxInput, Side, Step, VolumeDisk,
-    base_command_line,
+    ChannelKind, ConsoleLog, Sandbox, SandboxConfig, SandboxEvent, SandboxInput, ScratchDisk, Side, Step,
+    VolumeDisk, base_command_line,
 };
 use coffer_host_vmm::{Forward, UserNetwork};
 use indicatif::ProgressBar;
@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::guest::Guest;
-use crate::init_data::{Found, Wanted};
+use crate::init_data::{Found, Place, Wanted};
 use crate::output::progress;
 use crate::terminal::{self, Raw};
 use crate::{Context, block_on, cache, explain, measure, volume};
@@ -54,9 +54,17 @@ pub(crate) struct Options {
     /// For the developer who is owner and operator at once. Where they are two, the owner predicts.
     #[arg(long)]
     enroll: bool,
-    /// Attach a volume's file, as in data=FILE, for what --mount names. The guest may write it. Repeatable.
+    /// Attach a volume's file, as in data=FILE, for what --mount names. Repeatable.
+    ///
+    /// The guest may write it, unless init-data says that it is only read.
     #[arg(long, value_name = "NAME=FILE", value_parser = volume::attached)]
     volume: Vec<VolumeDisk>,
+    /// Give the guest an empty disk of this size for its writable layer, or as in tmp=5G for an ephemeral volume. Repeatable.
+    ///
+    /// It is a sparse file without a name in TMPDIR, or /var/tmp, and is gone when the machine ends. What is on it is
+    /// encrypted with a key that the guest draws.
+    #[arg(long, value_name = "[NAME=]SIZE", value_parser = volume::scratch)]
+    scratch: Vec<ScratchDisk>,
     /// Show every step of the start with its time.
     #[arg(long)]
     timeline: bool,
@@ -76,7 +84,10 @@ pub(crate) struct Options {
     start_timeout: u64,
 }
 
-pub(crate) fn run(context: &Context, options: Options) -> Result<ExitCode> {
+pub(crate) fn run(context: &Context, mut options: Options) -> Result<ExitCode> {
+    if options.wanted.overlay.is_none() && options.scratch.iter().any(|disk| disk.volume.is_none()) {
+        options.wanted.overlay = Some(Place::Disk);
+    }
     let guest = Guest::built(&context.home)?;
     // No `block_on` here: a blocked read of standard input must not hold the process back at its end.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -153,7 +164,8 @@ fn config(
         disks: found.disks.clone(),
         layout: found.layout.clone(),
         documents: found.documents.clone(),
-        volumes: options.volume.clone(),
+        volumes: attached(&options.volume, init_data)?,
+        scratch: options.scratch.clone(),
         network: Some(UserNetwork { forwards: options.publish.clone() }),
         console,
         run_dir_root: None,
@@ -170,6 +182,15 @@ fn config(
             network: None,
         },
     })
+}
+
+/// The volumes' files; what init-data says is only read, the guest cannot write.
+fn attached(volumes: &[VolumeDisk], init_data: &InitData) -> Result<Vec<VolumeDisk>> {
+    let config = init_data.guest_config()?;
+    let named = config.map(|config| config.volumes).unwrap_or_default();
+    let read_only = |name: &str| named.iter().any(|volume| volume.name == name && !volume.is_written());
+    let disk = |disk: &VolumeDisk| VolumeDisk { read_only: read_only(&disk.name), ..disk.clone() };
+    Ok(volumes.iter().map(disk).collect())
 }
 
 /// Whether there is input to pass on: it was asked for, or somebody types into the terminal.

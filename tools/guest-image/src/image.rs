@@ -25,6 +25,8 @@ pub const GUEST_MODULES: &[&str] = &[
     "dm-mod",
     "dm-verity",
     "dm-crypt",
+    "dm-integrity",
+    "authenc",
     "xts",
     "aesni-intel",
     "sha256-ssse3",

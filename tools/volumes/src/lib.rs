@@ -1,8 +1,11 @@
-//! Encrypted volumes in files: made with an empty file system inside, and looked at without a key.
+//! Encrypted volumes in files: made with an empty file system inside, made longer, and looked at without a key; and
+//! folders sealed as data sets.
 //!
 //! INVARIANT: no byte of a file system reaches the file but encrypted. Left out: where keys are kept.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod seal;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -15,8 +18,13 @@ use coffer_core_luks::{
     DATA_OFFSET, Generation, GenerationKey, LEAST_PASSPHRASE, LuksError, Making, RECORDS, insecure_newest,
     make, read,
 };
+use coffer_core_seal::erofs::ErofsError;
+use coffer_core_seal::sealed::SealError;
+use coffer_core_seal::tree::TreeError;
 use coffer_core_seal::xts::{Sectors, Xts, XtsError};
 use coffer_core_secret::{NoRandomness, Secret, SecretBytes};
+
+pub use seal::{NewDataSet, new_data_key, seal};
 
 /// Sectors of 512 bytes in a block of 4096: the units that tweaks count.
 const TWEAKS_PER_BLOCK: u64 = 8;
@@ -43,6 +51,40 @@ pub enum VolumeError {
     /// The file system.
     #[error(transparent)]
     Ext4(#[from] ext4::MakeError),
+    /// Something that cannot be sealed.
+    #[error("{}: {why}", path.display())]
+    Entry {
+        /// What.
+        path: PathBuf,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The tree of files.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The read-only file system.
+    #[error(transparent)]
+    Erofs(#[from] ErofsError),
+    /// Sealing.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The MACs' layout is for one size.
+    #[error(
+        "{}: a volume with integrity keeps its size; make a larger one, and copy the files in a guest",
+        path.display()
+    )]
+    GrowsNot {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// It is as large already.
+    #[error("{}: it has room for {found} bytes already; a volume is only made larger", path.display())]
+    NotLarger {
+        /// Which file.
+        path: PathBuf,
+        /// The bytes of its data.
+        found: u64,
+    },
     /// No randomness.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
@@ -51,18 +93,22 @@ pub enum VolumeError {
     Cipher(#[from] XtsError),
 }
 
+pub use coffer_core_luks::Integrity;
+
 /// What a volume is made with.
 pub struct NewVolume<'a> {
     /// The file, which must not exist.
     pub file: &'a Path,
     /// The volume's label, and its file system's: at most 16 bytes.
     pub name: &'a str,
-    /// Bytes of the file system. The file is 16 MiB longer.
+    /// Bytes of the file system. The file is 16 MiB longer, and with integrity by the MACs and their journal.
     pub size: u64,
     /// The key as the broker keeps it.
     pub key: &'a SecretBytes,
-    /// User and group of the file system's root.
+    /// User and group of the file system's root. With integrity it is root's.
     pub owner: (u32, u32),
+    /// Whether each sector gets a MAC. If so, the guest that opens the volume first makes MACs and file system.
+    pub integrity: Integrity,
 }
 
 /// What a volume says of itself.
@@ -74,6 +120,8 @@ pub struct About {
     pub label: String,
     /// Always the same; others are refused.
     pub cipher: &'static str,
+    /// The MAC of each sector, or none.
+    pub integrity: &'static str,
     /// The bytes that are encrypted as one piece.
     pub sector_size: u32,
     /// Where the encrypted data begins.
@@ -125,15 +173,28 @@ fn fill(new: &NewVolume<'_>, file: &mut File) -> Result<String, VolumeError> {
     let of_header = |source| VolumeError::Luks { path: new.file.to_owned(), source };
     let uuid = uuid()?;
     let text = uuid_text(&uuid);
-    let making = Making { uuid: &text, label: new.name, passphrase: new.key };
+    let making = Making { uuid: &text, label: new.name, passphrase: new.key, integrity: new.integrity };
     let made = make(&making, &mut random, file).map_err(of_header)?;
-    file.set_len(DATA_OFFSET.saturating_add(new.size)).map_err(failed)?;
+    let data = match new.integrity {
+        Integrity::None => new.size,
+        // A MAC of 32 bytes for 4096, and a journal of less than a hundredth.
+        Integrity::HmacSha256 => new.size.saturating_add(new.size / 32).saturating_add(4 << 20),
+    };
+    if !(ext4::LEAST_SIZE..=ext4::MOST_SIZE).contains(&new.size) {
+        return Err(ext4::MakeError::Size { found: new.size }.into());
+    }
+    file.set_len(DATA_OFFSET.saturating_add(data)).map_err(failed)?;
     let records = GenerationKey::derive(&made.key, &text).map_err(of_header)?;
     let (at, record) = records.encode(&Generation::default());
     let place = read(file).and_then(|volume| volume.records_offset()).map_err(of_header)?;
     file.seek(SeekFrom::Start(place.saturating_add(at)))
         .and_then(|_| file.write_all(&record))
         .map_err(failed)?;
+    if new.integrity == Integrity::HmacSha256 {
+        // The MACs' layout is the kernel's to make.
+        file.sync_all().map_err(failed)?;
+        return Ok(text);
+    }
     let cipher = Xts::new(&made.key)?;
     let inner = ext4::Making {
         size: new.size,
@@ -142,6 +203,7 @@ fn fill(new: &NewVolume<'_>, file: &mut File) -> Result<String, VolumeError> {
         label: new.name,
         time: now(),
         owner: new.owner,
+        journal: ext4::Journal::Kept,
     };
     ext4::make(&inner, &mut |block, bytes| {
         let mut bytes = bytes.to_vec();
@@ -172,12 +234,42 @@ pub fn inspect(path: &Path) -> Result<About, VolumeError> {
         uuid: volume.uuid().to_owned(),
         label: volume.label().to_owned(),
         cipher: "aes-xts-plain64",
+        integrity: match volume.integrity() {
+            Integrity::None => "none",
+            Integrity::HmacSha256 => "hmac-sha256",
+        },
         sector_size: volume.sector_size(),
         data_offset: volume.data_offset(),
         data_size: length.saturating_sub(volume.data_offset()),
         key_slots: volume.slots(),
         rollback,
     })
+}
+
+/// Makes a volume's file longer, so that its file system may have `size` bytes: a guest takes them up when it opens the
+/// volume for writing. Gives the bytes that it had.
+///
+/// # Errors
+/// When the file is no volume that guests accept, or has as many bytes already.
+pub fn grow(path: &Path, size: u64) -> Result<u64, VolumeError> {
+    let failed = |source| VolumeError::File { path: path.to_owned(), source };
+    let mut file = File::options().read(true).write(true).open(path).map_err(failed)?;
+    let length = file.seek(SeekFrom::End(0)).map_err(failed)?;
+    let volume = read(&mut file).map_err(|source| VolumeError::Luks { path: path.to_owned(), source })?;
+    let found = length.saturating_sub(volume.data_offset());
+    if volume.integrity() != Integrity::None {
+        return Err(VolumeError::GrowsNot { path: path.to_owned() });
+    }
+    // Whole blocks, as the guest maps them.
+    let size = size & !(ext4::BLOCK as u64 - 1);
+    if size <= found {
+        return Err(VolumeError::NotLarger { path: path.to_owned(), found });
+    }
+    if size > ext4::MOST_SIZE {
+        return Err(ext4::MakeError::Size { found: size }.into());
+    }
+    file.set_len(volume.data_offset().saturating_add(size)).and_then(|()| file.sync_all()).map_err(failed)?;
+    Ok(found)
 }
 
 /// The newest generation that a volume's records tell, whoever wrote them. A guest checks them; this is for the owner
@@ -235,7 +327,14 @@ mod tests {
 
     fn made(folder: &Path) -> (PathBuf, SecretBytes) {
         let (file, key) = (folder.join("volume"), new_key().unwrap());
-        let new = NewVolume { file: &file, name: "data", size: SIZE, key: &key, owner: (0, 0) };
+        let new = NewVolume {
+            file: &file,
+            name: "data",
+            size: SIZE,
+            key: &key,
+            owner: (0, 0),
+            integrity: Integrity::None,
+        };
         create(&new).unwrap();
         (file, key)
     }
@@ -281,11 +380,49 @@ mod tests {
     }
 
     #[test]
+    fn volume_with_integrity_has_room_for_macs_and_keeps_its_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, key) = (folder.path().join("volume"), new_key().unwrap());
+        let integrity = Integrity::HmacSha256;
+        let new = NewVolume { file: &file, name: "data", size: SIZE, key: &key, owner: (0, 0), integrity };
+        create(&new).unwrap();
+        let about = inspect(&file).unwrap();
+        assert_eq!((about.integrity, about.rollback), ("hmac-sha256", Rollback::Detectable));
+        assert!(about.data_size > SIZE + SIZE / 32);
+        assert!(matches!(grow(&file, SIZE * 2), Err(VolumeError::GrowsNot { .. })));
+        assert_eq!(generation(&file).unwrap(), Generation::default());
+    }
+
+    #[test]
+    fn volume_is_made_longer_and_never_shorter() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, _) = made(folder.path());
+        let header = fs::read(&file).unwrap();
+        for wrong in [0, SIZE, SIZE + 4095] {
+            assert!(matches!(grow(&file, wrong), Err(VolumeError::NotLarger { found: SIZE, .. })), "{wrong}");
+        }
+        assert!(matches!(grow(&file, u64::MAX), Err(VolumeError::Ext4(_))));
+        assert_eq!(grow(&file, SIZE * 2).unwrap(), SIZE);
+        assert_eq!(inspect(&file).unwrap().data_size, SIZE * 2);
+        let now = fs::read(&file).unwrap();
+        assert!(now.starts_with(&header), "what was there is there");
+        fs::write(folder.path().join("other"), "no volume").unwrap();
+        assert!(matches!(grow(&folder.path().join("other"), SIZE), Err(VolumeError::Luks { .. })));
+    }
+
+    #[test]
     fn nothing_is_overwritten_and_nothing_half_made_is_left() {
         let folder = tempfile::tempdir().unwrap();
         let (file, key) = made(folder.path());
         let before = fs::metadata(&file).unwrap().len();
-        let new = NewVolume { file: &file, name: "data", size: SIZE * 2, key: &key, owner: (0, 0) };
+        let new = NewVolume {
+            file: &file,
+            name: "data",
+            size: SIZE * 2,
+            key: &key,
+            owner: (0, 0),
+            integrity: Integrity::None,
+        };
         assert!(matches!(create(&new), Err(VolumeError::File { .. })));
         assert_eq!(fs::metadata(&file).unwrap().len(), before);
         let small = folder.path().join("small");

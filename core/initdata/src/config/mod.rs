@@ -3,6 +3,9 @@
 //! INVARIANT: each container is pinned, by its manifest's digest or by the keys that sign it. What weakens the
 //! guest is named `insecure-…`, and members that are not known are refused.
 
+mod owner;
+mod scratch;
+mod secret;
 mod volume;
 mod write;
 
@@ -10,7 +13,10 @@ use serde::Deserialize;
 
 use crate::{Digest, toml_text};
 
-pub use volume::{Rollback, Volume, VolumeAccess};
+pub use scratch::{Overlay, Scratch};
+pub use secret::{Secret, SecretFile, SecretPlace, SecretSource};
+pub use volume::{Ephemeral, Persistent, Rollback, SealedData, Volume, VolumeAccess, VolumeKind};
+use volume::{check_path, within};
 pub use write::RegistryAccess;
 
 /// Why the entry is refused.
@@ -74,8 +80,10 @@ pub enum ConfigError {
         /// What was found.
         found: String,
     },
-    /// Volumes without a broker.
-    #[error("there are volumes, and attestation = \"insecure-none\" leaves nobody to have their keys from")]
+    /// Volumes with keys, without a broker.
+    #[error(
+        "there are volumes with keys, and attestation = \"insecure-none\" leaves nobody to have their keys from"
+    )]
     VolumeWithoutAttestation,
     /// A volume has a value that it cannot have.
     #[error("volume {name:?} has a {member} that is not usable: {found:?}; expected {expected}")]
@@ -122,9 +130,12 @@ pub struct GuestConfig {
     /// The containers that may run. None means that none may.
     #[serde(default)]
     pub containers: Vec<AllowedContainer>,
-    /// The disks that outlast the guest. The container starts with all of them, or not at all.
+    /// The disks that the host attaches. The container starts with all of them, or not at all.
     #[serde(default)]
     pub volumes: Vec<Volume>,
+    /// Where the container's writable layer lies.
+    #[serde(default)]
+    pub scratch: Scratch,
 }
 
 /// Whether anything runs without attestation.
@@ -181,6 +192,9 @@ pub struct AllowedContainer {
     /// others. What the broker's policy says of them comes on top.
     #[serde(default)]
     pub resources: Vec<String>,
+    /// The secrets that the guest puts into its environment and files before it starts.
+    #[serde(default)]
+    pub secrets: Vec<Secret>,
     /// Whether the workload gets evidence over data of its own and the guest's token. With them it can attest as
     /// this guest, and so obtain everything that the broker gives this guest.
     #[serde(default)]
@@ -229,11 +243,58 @@ impl GuestConfig {
             (None, Attestation::Required) => return Err(ConfigError::NoBroker),
             (None, Attestation::InsecureNone) => {}
         }
-        if self.attestation == Attestation::InsecureNone && !self.volumes.is_empty() {
+        if self.attestation == Attestation::InsecureNone
+            && self.volumes.iter().any(|volume| volume.key().is_some())
+        {
             return Err(ConfigError::VolumeWithoutAttestation);
         }
         volume::check(&self.volumes)?;
-        self.containers.iter().try_for_each(AllowedContainer::check)
+        self.containers.iter().try_for_each(|container| {
+            container.check()?;
+            self.check_secrets(container)
+        })
+    }
+
+    /// Checks secrets, alone and beside each other, the environment and the volumes.
+    fn check_secrets(&self, container: &AllowedContainer) -> Result<(), ConfigError> {
+        let contradiction = |why| Err(ConfigError::Contradiction { image: container.image.clone(), why });
+        if self.attestation == Attestation::InsecureNone && !container.secrets.is_empty() {
+            return contradiction(
+                "there are secrets, and attestation = \"insecure-none\" leaves nobody to have them from",
+            );
+        }
+        for (number, secret) in container.secrets.iter().enumerate() {
+            if let Some((member, expected, found)) = secret.fault() {
+                return Err(ConfigError::Value {
+                    image: container.image.clone(),
+                    member,
+                    expected,
+                    found: found.chars().take(64).collect(),
+                });
+            }
+            let before = container.secrets.iter().take(number);
+            match &secret.place {
+                SecretPlace::Env(name) => {
+                    let is_it =
+                        |entry: &String| entry.split_once('=').is_some_and(|(other, _)| other == name);
+                    if container.env.iter().any(is_it)
+                        || before.clone().any(|other| other.place == secret.place)
+                    {
+                        return contradiction("a secret's variable is there twice");
+                    }
+                }
+                SecretPlace::File(file) => {
+                    let mut files = before.filter_map(Secret::file);
+                    if files.any(|other| within(&file.path, &other.path)) {
+                        return contradiction("a secret's file is another's, or within it");
+                    }
+                    if self.volumes.iter().any(|volume| within(&file.path, &volume.path)) {
+                        return contradiction("a secret's file lies in a volume, or a volume in it");
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 }
 

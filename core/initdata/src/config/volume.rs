@@ -1,25 +1,67 @@
-//! `[[volumes]]`: the disks that outlast a guest, and where the workload finds them.
+//! `[[volumes]]`: the disks that the host attaches, and where the workload finds them.
+
+mod check;
+mod written;
 
 use serde::Deserialize;
 
-use super::ConfigError;
+use crate::Digest;
 use crate::toml_text::basic;
 
-/// A volume that the guest unlocks and mounts. What is not named here is not looked for.
+pub(super) use check::{check, check_path, within};
+
+/// A disk that the guest opens and mounts. What is not named here is not looked for.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "written::Written")]
 pub struct Volume {
     /// Its name, by which the host attaches it: up to 16 letters, digits and `-`.
     pub name: String,
-    /// The key's address, `kbs:///repository/type/tag`.
-    pub key: String,
     /// Where it is mounted in the container: an absolute path without `.`, `..` and empty parts.
     pub path: String,
+    /// What it is.
+    pub kind: VolumeKind,
+}
+
+/// What a volume is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VolumeKind {
+    /// It outlasts the guest.
+    Persistent(Persistent),
+    /// Its key is drawn in the guest and goes with it.
+    Ephemeral(Ephemeral),
+    /// A data set that was sealed once and is only read.
+    Sealed(SealedData),
+}
+
+/// A disk that outlasts the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Persistent {
+    /// The key's address, `kbs:///repository/type/tag`.
+    pub key: String,
     /// Whether an old copy is refused.
     pub rollback: Rollback,
     /// Whether the workload may change it.
-    #[serde(default)]
     pub access: VolumeAccess,
+}
+
+/// An empty disk under a key that nobody keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ephemeral {
+    /// User and group of its root directory.
+    pub owner: (u32, u32),
+}
+
+/// A sealed block (docs/formats/sealed-blocks.md) by its root, so that it cannot be another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedData {
+    /// The key's address, `kbs:///repository/type/tag`.
+    pub key: String,
+    /// The root of its hash tree, SHA-256.
+    pub root_hash: Digest,
+    /// What each hash of the tree begins with.
+    pub salt: [u8; 32],
+    /// Its blocks of data.
+    pub data_blocks: u64,
 }
 
 /// Whether an old copy of a volume is refused.
@@ -54,83 +96,70 @@ impl Volume {
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        let value = |member, expected, found: &str| {
-            let short = |text: &str| text.chars().take(64).collect();
-            Err(ConfigError::Volume { name: short(&self.name), member, expected, found: short(found) })
-        };
-        if !Self::is_name(&self.name) {
-            return value("name", "up to 16 letters, digits and -", &self.name);
-        }
-        if !(self.key.starts_with("kbs:///") && self.key.split('/').count() == 6) {
-            return value("key", "kbs:///repository/type/tag", &self.key);
-        }
-        let parts = self.path.strip_prefix('/').map(|path| path.split('/').collect::<Vec<_>>());
-        let usable = |part: &&str| !matches!(*part, "" | "." | "..") && !part.contains(char::is_control);
-        match parts {
-            Some(parts) if parts.iter().all(usable) => match parts.first() {
-                // The container's own file systems are mounted there, over the volume.
-                Some(&("proc" | "sys" | "dev")) => {
-                    value("path", "a folder that is not in /proc, /sys or /dev", &self.path)
-                }
-                _ => Ok(()),
-            },
-            _ => value("path", "an absolute path without ., .. and empty parts", &self.path),
+    /// The address of its key, if it has one at the broker.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        match &self.kind {
+            VolumeKind::Persistent(volume) => Some(&volume.key),
+            VolumeKind::Sealed(volume) => Some(&volume.key),
+            VolumeKind::Ephemeral(_) => None,
         }
     }
 
-    pub(super) fn write(&self, text: &mut String) {
-        let (rollback, access) = (
-            match self.rollback {
-                Rollback::Detected => {
-                    "# An old copy of the whole disk is refused: the broker counts how often it was opened.\n\
-                     rollback = \"detected\"\n"
-                }
-                Rollback::InsecureNotDetected => {
-                    "# Whoever has the disk can put an old copy in its place.\n\
-                     rollback = \"insecure-not-detected\"\n"
-                }
-            },
-            match self.access {
-                VolumeAccess::ReadWrite => "read-write",
-                VolumeAccess::ReadOnly => "read-only",
-            },
-        );
-        text.push_str(&format!(
-            "\n# A disk that outlasts the guest: who has its key, and where the workload finds it.\n\
-             [[volumes]]\nname = {}\nkey = {}\npath = {}\n{rollback}access = \"{access}\"\n",
-            basic(&self.name),
-            basic(&self.key),
-            basic(&self.path)
-        ));
+    /// Whether the guest writes it, and so the host must let it.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        match &self.kind {
+            VolumeKind::Persistent(volume) => volume.access == VolumeAccess::ReadWrite,
+            VolumeKind::Ephemeral(_) => true,
+            VolumeKind::Sealed(_) => false,
+        }
     }
-}
 
-/// Checks each volume, and that none is in another's way.
-pub(super) fn check(volumes: &[Volume]) -> Result<(), ConfigError> {
-    for (number, volume) in volumes.iter().enumerate() {
-        volume.check()?;
-        for other in volumes.iter().take(number) {
-            let below = |one: &str, other: &str| format!("{one}/").starts_with(&format!("{other}/"));
-            let clash = |member, expected, found: &str| {
-                Err(ConfigError::Volume {
-                    name: volume.name.clone(),
-                    member,
-                    expected,
-                    found: found.chars().take(64).collect(),
-                })
-            };
-            if other.name == volume.name {
-                return clash("name", "one that no other volume has", &volume.name);
+    /// The lines of init-data, under a sentence that says what it is.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let (name, path) = (basic(&self.name), basic(&self.path));
+        let begin = |what: &str| format!("\n# {what}\n[[volumes]]\nname = {name}\npath = {path}\n");
+        match &self.kind {
+            VolumeKind::Persistent(volume) => {
+                let what = begin(
+                    "A disk that outlasts the guest: who has its key, and where the workload finds it.",
+                );
+                let rollback = match volume.rollback {
+                    Rollback::Detected => {
+                        "# An old copy of the whole disk is refused: the broker counts how often it was opened.\n\
+                         rollback = \"detected\"\n"
+                    }
+                    Rollback::InsecureNotDetected => {
+                        "# Whoever has the disk can put an old copy in its place.\n\
+                         rollback = \"insecure-not-detected\"\n"
+                    }
+                };
+                let access = match volume.access {
+                    VolumeAccess::ReadWrite => "read-write",
+                    VolumeAccess::ReadOnly => "read-only",
+                };
+                format!(
+                    "{what}kind = \"persistent\"\nkey = {}\n{rollback}access = \"{access}\"\n",
+                    basic(&volume.key)
+                )
             }
-            if other.key == volume.key {
-                // Volumes of one key could be put in each other's place.
-                return clash("key", "one that no other volume has", &volume.key);
+            VolumeKind::Ephemeral(volume) => {
+                let what = begin("An empty disk under a key that is drawn in the guest and goes with it.");
+                let (user, group) = volume.owner;
+                format!("{what}kind = \"ephemeral\"\nowner = \"{user}:{group}\"\n")
             }
-            if below(&volume.path, &other.path) || below(&other.path, &volume.path) {
-                return clash("path", "one that is not within another volume's", &volume.path);
+            VolumeKind::Sealed(volume) => {
+                let what = begin("A sealed data set: this one and no other, read only.");
+                format!(
+                    "{what}kind = \"sealed\"\nkey = {}\nroot-hash = \"{}\"\nsalt = \"{}\"\ndata-blocks = {}\n",
+                    basic(&volume.key),
+                    volume.root_hash.hex(),
+                    hex::encode(volume.salt),
+                    volume.data_blocks
+                )
             }
         }
     }
-    Ok(())
 }

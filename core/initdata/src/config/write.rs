@@ -28,8 +28,9 @@ impl GuestConfig {
             container.write(&mut text);
         }
         for volume in &self.volumes {
-            volume.write(&mut text);
+            text.push_str(&volume.to_toml());
         }
+        self.scratch.write(&mut text);
         match Self::parse(&text) {
             Ok(read) if read.normalized() == self.normalized() => Ok(text),
             Ok(_) => Err(ConfigError::Toml("the text does not read back the same".into())),
@@ -96,6 +97,9 @@ impl AllowedContainer {
             self.stdin.name(),
             self.terminal.name()
         ));
+        for secret in &self.secrets {
+            secret.write(text);
+        }
     }
 }
 

@@ -31,6 +31,7 @@ fn authorized(found: &Found, pinned: Digest) -> Authorized<Container> {
         args: None,
         env: vec!["A=request".into()],
         resources: Vec::new(),
+        secrets: vec![],
         evidence: Permission::Denied,
         stdin: Permission::Denied,
         terminal: Permission::Denied,
@@ -40,6 +41,7 @@ fn authorized(found: &Found, pinned: Digest) -> Authorized<Container> {
         broker: None,
         containers: vec![allowed],
         volumes: vec![],
+        scratch: Default::default(),
     };
     let request = RunRequest {
         image: IMAGE.into(),
