@@ -12,13 +12,12 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use coffer_core_oci::config::RootFs;
-use coffer_core_oci::{Descriptor, ImageConfig, media};
+use coffer_core_oci::{Descriptor, ImageConfig, Manifest, media};
 use tar::{Builder, EntryType, Header};
 use tempfile::TempDir;
 
 use crate::error::{ImageError, at};
 use crate::layout::Layout;
-use crate::open::Resolved;
 
 /// What programs find others by, where the configuration has no PATH (as images of Debian have it).
 const SEARCH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -47,8 +46,9 @@ pub(crate) fn import(folder: &Path, config: Option<&ImageConfig>) -> Result<(Lay
     }
     config.rootfs = RootFs { kind: "layers".into(), diff_ids: vec![layer.digest] };
     let bytes = serde_json::to_vec(&config).map_err(|error| at(folder)(error.into()))?;
-    let image = Resolved::write(&layout, &bytes, vec![layer])?;
-    layout.tag(&image.descriptor(), "folder")?;
+    let manifest = Manifest::new(layout.put(media::OCI_CONFIG, &bytes)?, vec![layer]).to_bytes()?;
+    let image = layout.put(media::OCI_MANIFEST, &manifest)?;
+    layout.tag(&image, "folder")?;
     Ok((layout, temporary))
 }
 
@@ -229,7 +229,7 @@ mod tests {
 
     fn names(layout: &Layout) -> Vec<(String, EntryType, u32, u64)> {
         let image = layout.find(None).expect("one image");
-        let manifest = coffer_core_oci::Manifest::parse(&layout.document(&image.digest).expect("manifest"));
+        let manifest = Manifest::parse(&layout.document(&image.digest).expect("manifest"));
         let layer = manifest.expect("manifest").layers[0].digest;
         let mut archive = tar::Archive::new(File::open(layout.blob_path(&layer)).expect("layer"));
         let entry = |entry: io::Result<tar::Entry<'_, File>>| {
@@ -273,7 +273,7 @@ mod tests {
         for (config, path) in [(Some(&given), "PATH=/bin"), (None, SEARCH)] {
             let (layout, _temporary) = import(folder.path(), config).expect("read");
             let image = layout.find(None).expect("one image");
-            let manifest = coffer_core_oci::Manifest::parse(&layout.document(&image.digest).expect("bytes"));
+            let manifest = Manifest::parse(&layout.document(&image.digest).expect("bytes"));
             let manifest = manifest.expect("manifest");
             let bytes = layout.document(&manifest.config.digest).expect("configuration");
             let read = ImageConfig::parse(&bytes).expect("configuration");
@@ -286,9 +286,9 @@ mod tests {
     #[test]
     fn what_is_no_folder_is_refused_by_name() {
         let folder = folder();
-        let missing = import(&folder.path().join("none"), None).err().expect("refused").to_string();
+        let missing = import(&folder.path().join("none"), None).expect_err("refused").to_string();
         assert!(missing.contains("none"), "{missing}");
-        let file = import(&folder.path().join("bin/app"), None).err().expect("refused").to_string();
+        let file = import(&folder.path().join("bin/app"), None).expect_err("refused").to_string();
         assert!(file.to_lowercase().contains("not a directory"), "{file}");
     }
 }

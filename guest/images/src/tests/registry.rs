@@ -338,10 +338,10 @@ enum Part {
 }
 
 /// A registry of one blob, that answers each request as the list says, and rightly after its end.
-async fn serve_parts(content: Vec<u8>, answers: &[Part]) -> (String, Arc<Mutex<Vec<String>>>) {
+async fn serve_parts(content: Vec<u8>, answers: Vec<Part>) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let address = listener.local_addr().expect("address").to_string();
-    let mut answers = answers.to_vec().into_iter();
+    let mut answers = answers.into_iter();
     let ranges = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&ranges);
     tokio::spawn(async move {
@@ -376,7 +376,7 @@ async fn serve_parts(content: Vec<u8>, answers: &[Part]) -> (String, Arc<Mutex<V
 /// A blob of two pieces and a half as a registry gives it in parts: the first, and what lies behind.
 async fn parts_of(answers: &[Part]) -> Result<Option<(bytes::Bytes, bytes::Bytes)>, String> {
     let content: Vec<u8> = (0..5 << 19).map(|at: u32| (at / 3) as u8).collect();
-    let (address, _) = serve_parts(content.clone(), answers).await;
+    let (address, _) = serve_parts(content.clone(), answers.to_vec()).await;
     let access = RegistryAccess::default();
     let registry = Registry::new(&format!("{address}/a/b:v1"), true, &access, &Credentials::default());
     let blob = Descriptor::new(media::OCI_LAYER, Digest::sha256(&content), content.len() as u64);
