@@ -68,10 +68,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for (reason, times) in &sum.reasons {
         println!("{reason} ({times} times)");
     }
-    sum.slowest.sort_by(|one, other| other.0.total_cmp(&one.0));
-    for (seconds, name) in sum.slowest.iter().take(SLOWEST) {
-        println!("{seconds:7.1} s {name}");
-    }
     println!("\n{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped());
     if !good || sum.failed > 0 {
         bail!("tests failed");
@@ -87,18 +83,12 @@ struct Sum {
     ignored: u64,
     /// Why something was left out, and how often.
     reasons: BTreeMap<String, u64>,
-    /// How long each program of tests ran, in seconds.
-    slowest: Vec<(f64, String)>,
-    /// The program that runs.
-    running: String,
     /// What each failed test printed, under its name.
     failures: Vec<String>,
     /// Whether the lines are those of the failed tests.
     in_failures: bool,
 }
 
-/// So many programs of tests are named at the end, with the time that they took.
-const SLOWEST: usize = 12;
 /// So much of what a failed test printed is shown again, from its end.
 const SHOWN: usize = 60;
 
@@ -133,11 +123,6 @@ impl Sum {
         self.passed += count("passed");
         self.failed += count("failed");
         self.ignored += count("ignored");
-        let time =
-            line.rsplit_once("finished in ").and_then(|(_, time)| time.strip_suffix('s')?.parse().ok());
-        if let Some(seconds) = time {
-            self.slowest.push((seconds, std::mem::take(&mut self.running)));
-        }
     }
 
     /// libtest prints `failures:` and under it what each test printed, and again with the names alone.
