@@ -4,7 +4,7 @@
 //! Left out: where the file comes from, and helpers that keep passwords elsewhere.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+#![cfg_attr(test, allow(clippy::expect_used))]
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -73,7 +73,12 @@ impl fmt::Debug for Logins {
 
 #[derive(Deserialize)]
 struct File {
-    /// Docker's has none where all passwords are kept by helpers.
+    auths: BTreeMap<String, Entry>,
+}
+
+/// As tools keep it for themselves.
+#[derive(Deserialize)]
+struct OwnFile {
     #[serde(default)]
     auths: BTreeMap<String, Entry>,
 }
@@ -86,15 +91,19 @@ struct Entry {
 }
 
 impl Logins {
-    /// Reads the file's bytes.
+    /// Reads a file that somebody wrote to hand logins over: one without `auths` is a mistake.
     pub fn parse(bytes: &[u8]) -> Result<Self, LoginsError> {
-        if bytes.len() > MAX_FILE {
-            return Err(LoginsError::TooLong);
-        }
-        let file: File = serde_json::from_slice(bytes)
-            .map_err(|error| LoginsError::Form { line: error.line(), column: error.column() })?;
+        Self::of_entries(json::<File>(bytes)?.auths)
+    }
+
+    /// Reads a file of docker's or skopeo's own, which has no `auths` where helpers keep all passwords.
+    pub fn parse_own(bytes: &[u8]) -> Result<Self, LoginsError> {
+        Self::of_entries(json::<OwnFile>(bytes)?.auths)
+    }
+
+    fn of_entries(auths: BTreeMap<String, Entry>) -> Result<Self, LoginsError> {
         let mut all = Vec::new();
-        for (place, entry) in file.auths {
+        for (place, entry) in auths {
             let Some(auth) = entry.auth.map(Zeroizing::new).filter(|auth| !auth.is_empty()) else { continue };
             let pair = STANDARD.decode(auth.trim_ascii()).map(SecretBytes::new).ok();
             let pair = pair
@@ -118,6 +127,14 @@ impl Logins {
         let fitting = self.0.iter().filter(|(place, _)| within(place));
         fitting.max_by_key(|(place, _)| place.len()).map(|(_, login)| login)
     }
+}
+
+fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, LoginsError> {
+    if bytes.len() > MAX_FILE {
+        return Err(LoginsError::TooLong);
+    }
+    serde_json::from_slice(bytes)
+        .map_err(|error| LoginsError::Form { line: error.line(), column: error.column() })
 }
 
 /// An entry's name without scheme and version, which old files have; Docker's own registry has three names.
@@ -178,9 +195,12 @@ mod tests {
             assert!(why.contains(cause) && !why.contains("hunter2"), "{why}");
         }
         assert_eq!(read(&" ".repeat(MAX_FILE.saturating_add(1))).map(drop), Err(LoginsError::TooLong));
-        assert!(read(r#"{"credsStore": "desktop"}"#).unwrap().of("r", "x").is_none());
-        let shown = read(r#"{"auths": {"r": {"auth": "dXNlcjpodW50ZXIy"}}}"#).unwrap();
+        let helped = r#"{"credsStore": "desktop"}"#;
+        assert!(matches!(read(helped), Err(LoginsError::Form { .. })), "nobody hands over nothing");
+        assert!(Logins::parse_own(helped.as_bytes()).expect("docker's own").of("r", "x").is_none());
+        assert!(Logins::parse_own(b"hunter2").is_err());
+        let shown = read(r#"{"auths": {"r": {"auth": "dXNlcjpodW50ZXIy"}}}"#).expect("read");
         assert_eq!(format!("{shown:?}"), r#"{"r"}"#);
-        assert_eq!(shown.of("r", "x").unwrap().basic().as_str(), "Basic dXNlcjpodW50ZXIy");
+        assert_eq!(shown.of("r", "x").expect("a login").basic().as_str(), "Basic dXNlcjpodW50ZXIy");
     }
 }

@@ -19,6 +19,12 @@ use crate::tree::{Contents, Tree};
 
 pub use read::{FileContents, ReadError, read};
 
+/// Whether an image's first bytes have the file system's magic where its superblock is.
+#[must_use]
+pub fn has_magic(start: &[u8]) -> bool {
+    start.get(disk::SUPERBLOCK..).is_some_and(|superblock| superblock.starts_with(&disk::MAGIC.to_le_bytes()))
+}
+
 /// How to write an image.
 #[derive(Clone, Debug, Default)]
 pub struct Options {

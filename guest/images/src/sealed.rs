@@ -4,14 +4,15 @@
 //! neither, in memory. What runs cannot tell which.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coffer_core_digest::Digest;
 use coffer_core_oci::{Descriptor, SealedBlock};
 use coffer_core_secret::SecretBytes;
-use coffer_sys_dm::{CryptTable, Loop, LoopOptions, Mapped, VerityTable, attach_loop, map_crypt, map_verity};
+use coffer_guest_sealed_block::{self as sealed_block, OpenError};
+use coffer_sys_dm::{Loop, LoopOptions, attach_loop};
 use coffer_sys_mount::{Flags, block_device_by_serial, mount};
 
 use crate::lazy::Lazy;
@@ -21,11 +22,6 @@ use crate::{ImageError, ImageFault, kmsg};
 
 /// How long an attached disk may take to come up.
 const DISK_PATIENCE: Duration = Duration::from_secs(10);
-/// Sectors of 512 bytes in a block.
-const SECTORS: u64 = 8;
-/// Where an EROFS superblock is (Linux, fs/erofs/erofs_fs.h).
-const SUPERBLOCK: usize = 1024;
-const EROFS: [u8; 4] = 0xe0f5_e1e2_u32.to_le_bytes();
 const VERITY: &str = "coffer-verity";
 const CRYPT: &str = "coffer-crypt";
 
@@ -153,59 +149,36 @@ fn map_and_mount(
     block: &SealedBlock,
     key: &SecretBytes,
 ) -> Result<(PathBuf, Integrity), ImageError> {
-    let mut root = [0; 32];
-    let device = ciphertext.path().to_owned();
-    root.iter_mut().zip(block.root_hash.as_bytes()).for_each(|(to, from)| *to = *from);
-    let verity = map_verity(
-        VERITY,
-        &VerityTable {
-            data_device: device.clone(),
-            hash_device: device,
-            blocks: block.data_blocks,
-            hash_start_block: block.data_blocks,
-            root,
-            salt: block.salt.to_vec(),
-        },
-    )?;
-    let integrity = Integrity { mapping: verity.name, root: block.root_hash, ciphertext };
-    let mounted = decrypt_and_mount(place, &verity.path, block, key);
+    let integrity = Integrity { mapping: VERITY.to_owned(), root: block.root_hash, ciphertext };
+    let opened = sealed_block::open([VERITY, CRYPT], integrity.ciphertext.path(), block, key);
+    let opened = opened.map_err(|why| integrity.missing().unwrap_or_else(|| refused(why, block)))?;
+    let mounted = mount_over(place, &opened.crypt.path);
     mounted.map_err(|failure| integrity.cause_of(failure)).map(|root| (root, integrity))
 }
 
-fn decrypt_and_mount(
-    place: &Path,
-    verity: &Path,
-    block: &SealedBlock,
-    key: &SecretBytes,
-) -> Result<PathBuf, ImageError> {
-    if key.expose().len() != 64 {
-        let why = format!("a sealed block's key has 64 bytes, this one has {}", key.expose().len());
-        return Err(Box::new(ImageFault::WrongKey { key: block.key.clone(), why }));
+fn refused(why: OpenError, block: &SealedBlock) -> ImageError {
+    match why {
+        OpenError::KeyLength { .. } | OpenError::WrongKey => {
+            Box::new(ImageFault::WrongKey { key: block.key.clone(), why: why.to_string() })
+        }
+        OpenError::Corrupt => {
+            Box::new(ImageFault::Corrupt { block: kmsg::corrupt_block(), root: block.root_hash })
+        }
+        OpenError::Read(cause) => ImageFault::file("reading", Path::new(CRYPT), cause),
+        OpenError::Map(why) => why.into(),
     }
-    let sectors = block.data_blocks.saturating_mul(SECTORS);
-    let crypt: Mapped = map_crypt(CRYPT, &CryptTable { device: verity.to_owned(), sectors }, key.expose())?;
-    read_superblock(&crypt.path, block)?;
+}
+
+/// Mounts the file system, and a writable one over it.
+fn mount_over(place: &Path, device: &Path) -> Result<PathBuf, ImageError> {
     let [lower, upper, work, root] = ["lower", "upper", "work", "root"].map(|name| place.join(name));
     for directory in [&lower, &upper, &work, &root] {
         fs::create_dir_all(directory).map_err(|cause| ImageFault::file("making", directory, cause))?;
     }
     let flags = Flags::READ_ONLY | Flags::NO_DEVICES;
-    mount(&crypt.path.display().to_string(), &lower, "erofs", flags, "")?;
+    mount(&device.display().to_string(), &lower, "erofs", flags, "")?;
     let options =
         format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
     mount("overlay", &root, "overlay", Flags::NO_DEVICES, &options)?;
     Ok(root)
-}
-
-/// Reads the first block: a changed one is an I/O error here, and another key gives no EROFS.
-fn read_superblock(device: &Path, block: &SealedBlock) -> Result<(), ImageError> {
-    let failed = |cause| ImageFault::file("reading", device, cause);
-    let mut first = [0; 4096];
-    File::open(device).and_then(|mut device| device.read_exact(&mut first)).map_err(failed)?;
-    let magic = first.get(SUPERBLOCK..).and_then(|rest| rest.first_chunk::<4>());
-    if magic != Some(&EROFS) {
-        let why = "what it decrypts to is no EROFS file system".to_owned();
-        return Err(Box::new(ImageFault::WrongKey { key: block.key.clone(), why }));
-    }
-    Ok(())
 }

@@ -30,6 +30,9 @@ use crate::{Gateway, Refusal};
 const MOST_BYTES: usize = 32 << 20;
 /// About what an entry takes beside its text.
 const ENTRY: usize = 160;
+/// Pages of names that are asked for, of one listing. A store whose listing does not end is not followed for ever: names
+/// that do not open count nothing against [`MOST_BYTES`].
+const MOST_PAGES: usize = 1024;
 /// Requests to the store at a time, for one call.
 const AT_ONCE: usize = 8;
 const SLASH: &str = "/";
@@ -89,7 +92,7 @@ impl Gateway {
             query = format!("delimiter=%2F&{query}");
         }
         let (mut found, mut bytes, mut next) = (BTreeMap::new(), 0, None::<String>);
-        loop {
+        for _ in 0..MOST_PAGES {
             let token = next.map(|token| encoded(token.as_bytes(), Slash::Encoded));
             let query = match token {
                 Some(token) => format!("continuation-token={token}&{query}"),
@@ -137,6 +140,7 @@ impl Gateway {
                 return Ok(found);
             }
         }
+        Err(Refusal::answer("the store's listing does not end; list with a longer prefix"))
     }
 
     /// HeadBucket.

@@ -1,7 +1,7 @@
 //! Sealed data sets: dm-verity under the root that init-data pins, dm-crypt over that, EROFS.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,20 +10,14 @@ use coffer_core_initdata::{SealedData, Volume};
 use coffer_core_oci::SealedBlock;
 use coffer_core_secret::SecretBytes;
 use coffer_guest_attest::Keys;
-use coffer_sys_dm::{CryptTable, Mapped, VerityTable, map_crypt, map_verity, unmap, verity_is_corrupt};
+use coffer_guest_sealed_block::{self as sealed_block, OpenError, Opened};
+use coffer_sys_dm::{Mapped, verity_is_corrupt};
 use coffer_sys_mount::{Flags, block_device_by_serial, mount};
 
 use crate::{One, VolumeError, blocking, key_of, place};
 
 /// How long an attached disk may take to come up.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Sectors of 512 bytes in a block.
-const SECTORS: u64 = 8;
-/// The key of AES-256-XTS.
-const KEY: usize = 64;
-/// Where an EROFS superblock is (Linux, fs/erofs/erofs_fs.h).
-const SUPERBLOCK: usize = 1024;
-const EROFS: [u8; 4] = 0xe0f5_e1e2_u32.to_le_bytes();
 
 /// Maps one under its root and mounts it, read only.
 pub(crate) async fn open(
@@ -72,57 +66,39 @@ fn map_and_mount(
     key: &SecretBytes,
     root: &Path,
 ) -> Result<One, VolumeError> {
-    if key.expose().len() != KEY {
-        let why = format!("a sealed data set's key has {KEY} bytes, this one has {}", key.expose().len());
-        return Err(VolumeError::SealedKey { name, why });
-    }
-    let map = |why| VolumeError::Map { name: name.clone(), why };
-    let mut tree = [0; 32];
-    tree.iter_mut().zip(data.root_hash.as_bytes()).for_each(|(to, from)| *to = *from);
-    let table = VerityTable {
-        data_device: device.to_owned(),
-        hash_device: device.to_owned(),
-        blocks: data.data_blocks,
-        hash_start_block: data.data_blocks,
-        root: tree,
-        salt: data.salt.to_vec(),
-    };
-    let verity = map_verity(&format!("coffer-tree-{name}"), &table).map_err(map)?;
-    let table = CryptTable { device: verity.path.clone(), sectors: data.data_blocks.saturating_mul(SECTORS) };
-    let crypt = map_crypt(&format!("coffer-vol-{name}"), &table, key.expose());
-    let crypt = crypt.map_err(map).map_err(|why| undone(&[&verity], why))?;
-    match mount_erofs(&name, at, &crypt, root) {
+    let [tree, top] = [format!("coffer-tree-{name}"), format!("coffer-vol-{name}")];
+    let opened = sealed_block::open([&tree, &top], device, &block(data), key);
+    let opened = opened.map_err(|why| refused(&name, why))?;
+    match mount_erofs(&name, at, &opened.crypt, root) {
         Ok(target) => {
+            let Opened { verity, crypt } = opened;
             let verity_name = Some(verity.name.clone());
             Ok(One { name, mapped: vec![crypt, verity], target, verity: verity_name })
         }
         Err(why) => {
-            let why = match verity_is_corrupt(&verity.name) {
+            let why = match verity_is_corrupt(&opened.verity.name) {
                 Ok(true) => VolumeError::Corrupt { name },
                 _ => why,
             };
-            Err(undone(&[&crypt, &verity], why))
+            opened.undo();
+            Err(why)
         }
     }
 }
 
-/// The first error is the one to tell.
-fn undone(mapped: &[&Mapped], why: VolumeError) -> VolumeError {
-    for mapped in mapped {
-        let _first_error_counts = unmap(&mapped.name);
+fn refused(name: &str, why: OpenError) -> VolumeError {
+    let name = name.to_owned();
+    match why {
+        OpenError::KeyLength { .. } | OpenError::WrongKey => {
+            VolumeError::SealedKey { name, why: why.to_string() }
+        }
+        OpenError::Corrupt => VolumeError::Corrupt { name },
+        OpenError::Read(source) => VolumeError::Disk { name, step: "reading", source },
+        OpenError::Map(why) => VolumeError::Map { name, why },
     }
-    why
 }
 
 fn mount_erofs(name: &str, at: &str, crypt: &Mapped, root: &Path) -> Result<PathBuf, VolumeError> {
-    let failed = |source| VolumeError::Disk { name: name.to_owned(), step: "reading", source };
-    // A changed block, or another root, is an I/O error here; another key gives no EROFS.
-    let mut first = [0; 4096];
-    File::open(&crypt.path).and_then(|mut device| device.read_exact(&mut first)).map_err(failed)?;
-    if first.get(SUPERBLOCK..).and_then(|rest| rest.first_chunk::<4>()) != Some(&EROFS) {
-        let why = "what it decrypts to is no EROFS file system".to_owned();
-        return Err(VolumeError::SealedKey { name: name.to_owned(), why });
-    }
     let target = place::make(name, root, at)?;
     let flags = Flags::READ_ONLY | Flags::NO_DEVICES | Flags::NO_SUID;
     mount(&crypt.path.display().to_string(), &target, "erofs", flags, "")

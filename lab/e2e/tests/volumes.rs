@@ -155,13 +155,18 @@ fn volumes_outlast_a_killed_guest_and_grow_and_old_copies_and_changed_bytes_are_
     )?;
     fs::copy(world.path("data.vol"), world.path("made.vol"))?;
     let set = data_set(&world)?;
+    refused(&world.run(&format!("{RUN} -- true"))?, "volume.missing")?;
     first(&world, &set)?;
     second(&world, &set)?;
 
     let old = world.run(&format!("{RUN} --volume data=made.vol -- true"))?;
     refused(&old, "volume.rolled-back")?;
-    // The owner says that the copy is the good one, and then that it is not: each time the other is refused.
+    // The owner says that the copy is the good one, and then that it is not: each time that one opens.
     world.done("volume accept made.vol --key kbs:///lab/volume-key/data")?;
+    let script = "test -d /srv/data/lost+found && test ! -e /srv/data/file";
+    let mut command = world.command(&format!("{RUN} --volume data=made.vol --"));
+    let restored = World::ended(command.args(["sh", "-c", script]))?;
+    ensure!(restored.code == Some(0), "{:?}\n{}{}", restored.code, restored.out, restored.err);
     world.done("volume accept data.vol --key kbs:///lab/volume-key/data")?;
     // What the second life wrote was closed; the writable layer is in memory, and has a bound.
     let script = "tail -1 /srv/data/file; dd if=/dev/zero of=/large bs=1M count=2000 2>&1 | grep -o 'No space'; rm /large; \

@@ -23,8 +23,9 @@ use crate::layout::Layout;
 const SEARCH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Attributes stand in pax records under this prefix, as other programs write and read them.
 pub(crate) const XATTR: &str = "SCHILY.xattr.";
-/// Attributes that a file system keeps for itself, and that mean nothing in another.
-const OWN: [&[u8]; 2] = [b"system.", b"trusted.overlay."];
+/// Attributes that a file system or this machine keeps for itself, and that mean nothing elsewhere.
+const OWN: [&[u8]; 5] =
+    [b"system.", b"trusted.overlay.", b"security.selinux", b"security.ima", b"security.evm"];
 
 /// Reads a folder; `config` says how its image is run.
 pub(crate) fn import(folder: &Path, config: Option<&ImageConfig>) -> Result<(Layout, TempDir), ImageError> {

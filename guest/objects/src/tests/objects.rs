@@ -204,6 +204,13 @@ async fn listings_are_in_the_order_of_plain_names_and_have_plain_sizes() {
 }
 
 #[tokio::test]
+async fn a_listing_that_does_not_end_is_refused() {
+    let peer = Peer::new(|_, _, _| Manner::Endless).await;
+    let reply = peer.get("/lake?list-type=2").await;
+    assert_eq!(code(&reply), (502, "objects.store-answer".into()));
+}
+
+#[tokio::test]
 async fn several_are_deleted_at_once() {
     let peer = Peer::good().await;
     for name in ["a", "b", "c"] {

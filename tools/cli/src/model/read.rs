@@ -77,7 +77,7 @@ fn logins() -> Result<Logins> {
     let found = files.into_iter().flatten().find_map(|path| Some((std::fs::read(&path).ok()?, path)));
     let Some((text, path)) = found else { return Ok(Logins::default()) };
     let text = zeroize::Zeroizing::new(text);
-    Logins::parse(&text).with_context(|| path.display().to_string())
+    Logins::parse_own(&text).with_context(|| path.display().to_string())
 }
 
 pub(super) fn verify(context: &Context, from: &From, key_file: Option<&Path>) -> Result<()> {
