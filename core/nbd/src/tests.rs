@@ -225,3 +225,38 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_client_that_asks_and_asks_waits_for_answers_and_is_heard_again_after_them() {
+    let mut server = Server::transmission(Export::new("", 1 << 40));
+    let reads = |count: usize, length: u32| -> Vec<u8> {
+        (0..count).flat_map(|_| request(Command::Read, 0, length)).collect()
+    };
+    let drain = |server: &mut Server| {
+        let mut found = Vec::new();
+        while let Some(Event::Read(read)) = server.next().unwrap() {
+            found.push(read);
+        }
+        found
+    };
+    server.push(&reads(70, 512));
+    let first = drain(&mut server);
+    assert_eq!(
+        (first.len(), server.is_hungry()),
+        (64, false),
+        "so many and no more, and nothing more is heard"
+    );
+    server.answer(&first[0], Ok(&[0; 512]));
+    assert_eq!((drain(&mut server).len(), server.is_hungry()), (1, false));
+    first[1..].iter().for_each(|read| server.answer(read, Err(Errno::Io)));
+    let rest = drain(&mut server);
+    assert_eq!((rest.len(), server.is_hungry()), (5, true), "the last ones, and then it wants to hear more");
+
+    // Of long ones it is the bytes that count.
+    let mut server = Server::transmission(Export::new("", 1 << 40));
+    server.push(&reads(3, MAX_READ));
+    let long = drain(&mut server);
+    assert_eq!((long.len(), server.is_hungry()), (1, false));
+    server.answer(&long[0], Err(Errno::Io));
+    assert_eq!(drain(&mut server).len(), 1);
+}
