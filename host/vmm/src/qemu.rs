@@ -191,8 +191,11 @@ impl Line<'_> {
     }
 
     fn disk(&mut self, index: usize, disk: &Disk) {
-        // What a guest discards of its scratch disk, the host has again.
-        let (mode, discard) = if disk.read_only { ("on", "ignore") } else { ("off", "unmap") };
+        // What a guest discards of a disk that it writes, the host has again.
+        let (mode, [discard, below]) = match disk.read_only {
+            true => ("on", ["", ""]),
+            false => ("off", [",discard=unmap", ",file.discard=unmap"]),
+        };
         let file = match &disk.content {
             Content::File(_) => format!("file.driver=file,file.filename={}", self.next_file_set()),
             Content::Nbd(socket) => {
@@ -203,8 +206,7 @@ impl Line<'_> {
         self.two(
             "-blockdev",
             format!(
-                "driver=raw,node-name=disk{index},read-only={mode},discard={discard},{file},\
-                 file.read-only={mode},file.discard={discard}"
+                "driver=raw,node-name=disk{index},read-only={mode}{discard},{file},file.read-only={mode}{below}"
             ),
         );
         self.two("-device", format!("virtio-blk-pci,drive=disk{index},serial={}", escape(&disk.serial)));
