@@ -238,11 +238,13 @@ fn common_name(name: &[u8]) -> String {
     read().unwrap_or_default().chars().filter(|c| !c.is_control()).take(96).collect()
 }
 
-/// The certificates in a PEM text in DER, at most as many as any chain has.
+/// The certificates in a PEM text in DER, at most as many as any chain has. Each has one spelling: base64 whose spare bits
+/// are not zero (RFC 4648, section 3.5) is refused, also of a certificate that nobody needs.
 pub fn pem_certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, CertificateError> {
     use rustls_pki_types::CertificateDer;
     use rustls_pki_types::pem::PemObject as _;
     const MAX: usize = 16;
+    const END: &[u8] = b"-----END ";
     // Intel ends its chains in quotes with a NUL.
     let end = text.iter().rposition(|byte| *byte != 0).map_or(0, |last| last.saturating_add(1));
     let text = text.get(..end).unwrap_or_default();
@@ -251,9 +253,30 @@ pub fn pem_certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, CertificateError> {
         .map(|one| one.map(|der| der.to_vec()))
         .collect::<Result<_, _>>()
         .map_err(|cause| CertificateError::Pem(cause.to_string()))?;
+    let ends = text.windows(END.len()).enumerate().filter(|(_, window)| *window == END);
+    if ends.map(|(at, _)| text.get(..at).unwrap_or_default()).any(has_spare_bits) {
+        let why = "the last symbol of a certificate's base64 has bits that belong to no byte (RFC 4648, section 3.5)";
+        return Err(CertificateError::Pem(why.into()));
+    }
     match found.len() {
         0 => Err(CertificateError::Pem("no certificate is in it".into())),
         1..=MAX => Ok(found),
         more => Err(CertificateError::Pem(format!("{more} certificates are too many"))),
     }
+}
+
+/// Whether the last symbol of base64, before its padding, has bits that are thrown away and are not zero.
+fn has_spare_bits(text: &[u8]) -> bool {
+    let mut symbols = text.iter().rev().filter(|byte| !byte.is_ascii_whitespace()).peekable();
+    let mut padding = 0_usize;
+    while symbols.next_if_eq(&&b'=').is_some() {
+        padding = padding.saturating_add(1);
+    }
+    // Of six bits, the upper two or four are a byte's.
+    let whole: &[u8] = match padding {
+        0 => return false,
+        1 => b"AEIMQUYcgkosw048",
+        _ => b"AQgw",
+    };
+    symbols.next().is_none_or(|last| !whole.contains(last))
 }

@@ -113,6 +113,31 @@ fn pem_is_read_with_what_quoting_enclaves_put_behind_it() {
     assert!(matches!(pem_certificates(many.as_bytes()), Err(CertificateError::Pem(_))));
 }
 
+#[test]
+fn pem_of_another_spelling_is_refused_also_of_a_certificate_that_nobody_needs() {
+    // Keys are new each time, and so are lengths; some certificates have padding.
+    let mut seen = 0;
+    for _ in 0..8 {
+        let text = DcapFixture::tdx().chain_pem().into_bytes();
+        let ends = (0..text.len()).filter(|at| text[*at..].starts_with(b"=\n-----END")).collect::<Vec<_>>();
+        for end in ends {
+            let last = (0..end).rev().find(|at| text[*at] != b'=').unwrap();
+            let mut other = text.clone();
+            // Every symbol with these bits at zero is followed by one with a spare bit.
+            other[last] += 1;
+            if !other[last].is_ascii_alphanumeric() {
+                continue;
+            }
+            let refused = pem_certificates(&other);
+            let Err(CertificateError::Pem(why)) = refused else { panic!("{refused:?}") };
+            assert!(why.contains("belong to no byte"), "{why}");
+            seen += 1;
+        }
+        assert!(pem_certificates(&text).is_ok());
+    }
+    assert!(seen > 0);
+}
+
 fn vector(name: &str) -> Option<Vec<u8>> {
     let folder = std::env::var("COFFER_VECTORS")
         .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors").into());
